@@ -1,0 +1,146 @@
+"""What an effect leaves behind: integrity records of objects, results of parts, tallies of rows."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from model.objects import ObjectRef
+from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status
+
+
+@dataclass(frozen=True, slots=True)
+class IntegrityRecord:
+    """How one object ended, as the ledger keeps it.
+
+    Times are seconds since the epoch; `size` is in bytes, as transferred where there was a transfer.
+    md5 and sha256 are lower-case hex (as md5sum prints them), crc64nvme is base64 (as S3 prints it).
+    `recorded` marks a result this run has already made durable: it is counted, not written again.
+    """
+
+    file_number: int
+    row_number: int
+    source_bucket: str
+    source_key: str
+    source_version: str | None
+    destination_bucket: str
+    destination_key: str
+    size: int
+    size_class: SizeClass
+    status: Status
+    source_etag: str | None = None
+    destination_etag: str | None = None
+    destination_version: str | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    crc64nvme: str | None = None
+    source_evidence: SourceEvidence = SourceEvidence.NONE
+    destination_evidence: DestinationEvidence = DestinationEvidence.NONE
+    attempts: int = 0
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    error: str | None = None
+    recorded: bool = False
+
+
+class DeadLetter(NamedTuple):
+    """A row that could not be taken or recorded, kept in the ledger with its reason."""
+
+    file_number: int
+    row_number: int
+    status: Status
+    reason: str
+    text: str
+
+
+class Tally(NamedTuple):
+    """How many rows of one input file ended one way. `status` None counts the rows read."""
+
+    file_number: int
+    size_class: SizeClass | None
+    status: Status | None
+    objects: int
+    object_bytes: int
+
+
+class PartRecord(NamedTuple):
+    """One uploaded part, durable in the ledger. `etag` without quotes; digests as in IntegrityRecord."""
+
+    number: int
+    size: int
+    etag: str
+    md5: str | None
+    sha256: str | None
+    crc64nvme: str | None
+
+
+class Upload(NamedTuple):
+    """A multipart upload at the destination, open for one object under one part plan.
+
+    `identity` is derived from the data (see `upload_identity`), so that any worker that opens the same
+    object finds the same row. `recorded` are the parts an earlier run or bundle left in the ledger.
+    """
+
+    identity: str
+    upload_id: str
+    source: ObjectRef
+    source_etag: str
+    destination_bucket: str
+    part_size: int
+    part_count: int
+    full_object_crc: bool
+    started_at: float
+    recorded: tuple[PartRecord, ...] = ()
+
+
+class Part(NamedTuple):
+    """One part to copy: `offset` and `length` in bytes, numbers from 1."""
+
+    upload: Upload
+    number: int
+    offset: int
+    length: int
+
+
+class PartOutcome(StrEnum):
+    """How one part ended."""
+
+    DONE = "done"
+    ALREADY_DONE = "already_done"
+    FAILED = "failed"
+
+
+class PartResult(NamedTuple):
+    """One part's end. `failure` is the object status it decides when `outcome` is FAILED."""
+
+    upload: Upload
+    number: int
+    outcome: PartOutcome
+    part: PartRecord | None = None
+    failure: Status | None = None
+    error: str | None = None
+    attempts: int = 0
+
+
+def upload_identity(
+    destination_endpoint: str, destination_bucket: str, source_endpoint: str, ref: ObjectRef, source_etag: str, part_size: int
+) -> str:
+    """A digest that names one upload: destination, pinned source and part plan. 64 hex digits.
+
+    Hashed because two 1,024-byte keys do not fit one b-tree entry of PostgreSQL.
+    """
+    fields = (
+        destination_endpoint,
+        destination_bucket,
+        ref.destination_key,
+        source_endpoint,
+        ref.bucket,
+        ref.key,
+        ref.version_id or "",
+        source_etag,
+        str(ref.size),
+        str(part_size),
+    )
+    return hashlib.sha256("\0".join(fields).encode()).hexdigest()

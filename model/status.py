@@ -1,0 +1,109 @@
+"""The words of the ledger: terminal statuses, size classes and evidence, and how they rank."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How one inventory row ended. Every row ends in exactly one of these."""
+
+    VERIFIED = "VERIFIED"
+    COPIED = "COPIED"
+    SKIPPED = "SKIPPED"
+    EXCLUDED = "EXCLUDED"
+    DUPLICATE = "DUPLICATE"
+    ARCHIVED = "ARCHIVED"
+    SOURCE_GONE = "SOURCE_GONE"
+    SOURCE_CHANGED = "SOURCE_CHANGED"
+    MISMATCH = "MISMATCH"
+    DESTINATION_GONE = "DESTINATION_GONE"
+    FAILED = "FAILED"
+    BAD_ROW = "BAD_ROW"
+
+
+COUNTED_ONLY = frozenset({Status.SKIPPED, Status.EXCLUDED, Status.DUPLICATE, Status.BAD_ROW})
+"""Statuses counted per input file but never inserted row by row into `objects` and `attempts`."""
+
+_RANK = {
+    Status.VERIFIED: 5,
+    Status.COPIED: 4,
+    Status.MISMATCH: 3,
+    Status.DESTINATION_GONE: 3,
+    Status.SOURCE_CHANGED: 2,
+    Status.SOURCE_GONE: 2,
+    Status.ARCHIVED: 2,
+    Status.FAILED: 1,
+}
+
+
+def rank(status: Status) -> int:
+    """Higher is better; within one run an upsert never replaces a status by a lower one."""
+    return _RANK.get(status, 0)
+
+
+class SizeClass(StrEnum):
+    """The branch an object takes; the values are also the branch labels."""
+
+    SMALL = "small"
+    MEDIUM = "medium"
+    LARGE = "large"
+
+
+class SourceEvidence(StrEnum):
+    """Why the bytes read are believed to be the source object's bytes."""
+
+    STORED_CHECKSUM = "stored_checksum"
+    ETAG_MD5 = "etag_md5"
+    MULTIPART_ETAG = "multipart_etag"
+    LENGTH = "length"
+    NONE = "none"
+
+
+class DestinationEvidence(StrEnum):
+    """Why the destination is believed to hold the bytes that were read."""
+
+    READBACK = "readback"
+    SIGNED_BODY = "signed_body"
+    TRAILING_CRC64NVME = "trailing_crc64nvme"
+    FULL_OBJECT_CRC64NVME = "full_object_crc64nvme"
+    ETAG_MD5 = "etag_md5"
+    MULTIPART_ETAG = "multipart_etag"
+    NONE = "none"
+
+
+class Grade(StrEnum):
+    """What `--evidence` asks of a destination, weakest first: none < etag < server < readback."""
+
+    NONE = "none"
+    ETAG = "etag"
+    SERVER = "server"
+    READBACK = "readback"
+
+
+_GRADE_ORDER = (Grade.NONE, Grade.ETAG, Grade.SERVER, Grade.READBACK)
+
+_GRADE_OF = {
+    DestinationEvidence.READBACK: Grade.READBACK,
+    DestinationEvidence.SIGNED_BODY: Grade.SERVER,
+    DestinationEvidence.TRAILING_CRC64NVME: Grade.SERVER,
+    DestinationEvidence.FULL_OBJECT_CRC64NVME: Grade.SERVER,
+    DestinationEvidence.ETAG_MD5: Grade.ETAG,
+    DestinationEvidence.MULTIPART_ETAG: Grade.ETAG,
+    DestinationEvidence.NONE: Grade.NONE,
+}
+
+
+def grade_of(evidence: DestinationEvidence) -> Grade:
+    """The grade a piece of destination evidence reaches."""
+    return _GRADE_OF[evidence]
+
+
+def meets(evidence: DestinationEvidence, wanted: Grade) -> bool:
+    """Whether `evidence` is at least `wanted`."""
+    return _GRADE_ORDER.index(grade_of(evidence)) >= _GRADE_ORDER.index(wanted)
+
+
+def evidence_meeting(wanted: Grade) -> frozenset[DestinationEvidence]:
+    """All kinds of evidence that are at least `wanted` (for a ledger query)."""
+    return frozenset(evidence for evidence in DestinationEvidence if meets(evidence, wanted))

@@ -1,0 +1,120 @@
+"""Digests of a body as it passes, and what a response says its digest should be."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.status import SourceEvidence
+from storage.transport import Buffer
+
+MD5 = "md5"
+SHA256 = "sha256"
+SHA1 = "sha1"
+CRC64NVME = "crc64nvme"
+CRC32C = "crc32c"
+CRC32 = "crc32"
+
+_STORED = (CRC64NVME, SHA256, CRC32C, CRC32, SHA1)
+"""Stored checksums we can recompute, cheapest first given that CRC64NVME and SHA-256 are computed anyway."""
+
+_CRC_BYTES = {CRC64NVME: 8, CRC32C: 4, CRC32: 4}
+_HEX_MD5_LENGTH = 32
+
+
+class Digests:
+    """Several digests of one stream of bytes, updated together. Not shared between tasks."""
+
+    __slots__ = ("_crcs", "_hashes", "length")
+
+    def __init__(self, names: frozenset[str]) -> None:
+        self.length = 0
+        self._hashes: dict[str, Any] = {
+            name: hashlib.new(name, usedforsecurity=False) for name in names if name not in _CRC_BYTES
+        }
+        self._crcs: dict[str, int] = {name: 0 for name in names if name in _CRC_BYTES}
+
+    def update(self, data: Buffer) -> None:
+        self.length += len(data)
+        for running in self._hashes.values():
+            running.update(data)
+        if self._crcs:
+            from awscrt import checksums  # noqa: PLC0415 - a heavy import
+
+            for name, value in self._crcs.items():
+                self._crcs[name] = getattr(checksums, name)(data, value)
+
+    def raw(self, name: str) -> bytes | None:
+        """The digest's bytes, None where it was not asked for."""
+        if name in self._crcs:
+            return self._crcs[name].to_bytes(_CRC_BYTES[name], "big")
+        return self._hashes[name].digest() if name in self._hashes else None
+
+    def hex(self, name: str) -> str | None:
+        raw = self.raw(name)
+        return None if raw is None else raw.hex()
+
+    def base64(self, name: str) -> str | None:
+        raw = self.raw(name)
+        return None if raw is None else base64.b64encode(raw).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the source itself says of its bytes: the digest to compare with, and as what evidence."""
+
+    evidence: SourceEvidence
+    algorithm: str | None = None
+    value: str | None = None
+    """Hex for an MD5 ETag, base64 for a stored checksum."""
+
+    def agrees(self, digests: Digests) -> bool:
+        if self.algorithm is None:
+            return True
+        found = digests.hex(MD5) if self.evidence is SourceEvidence.ETAG_MD5 else digests.base64(self.algorithm)
+        return found == self.value
+
+
+def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
+    """What the headers of a whole-object GET or HEAD promise.
+
+    A stored checksum counts when it is over the full object (S3 user guide, «Checking object
+    integrity»: composite values end in -n). An ETag is an MD5 when it looks like one and the response
+    shows no KMS or customer key («ETag» in the API reference of Object).
+    """
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT":
+        for name in _STORED:
+            value = headers.get(f"x-amz-checksum-{name}")
+            if value and "-" not in value:
+                return Expected(SourceEvidence.STORED_CHECKSUM, name, value)
+    if etag_is_md5 and is_md5_etag(headers):
+        return Expected(SourceEvidence.ETAG_MD5, MD5, headers["etag"].strip('"'))
+    return Expected(SourceEvidence.LENGTH)
+
+
+def is_md5_etag(headers: Mapping[str, str]) -> bool:
+    """Whether the response shows that its ETag is the MD5 of the body."""
+    etag = headers.get("etag", "").strip('"')
+    if len(etag) != _HEX_MD5_LENGTH or "-" in etag:
+        return False
+    encryption = headers.get("x-amz-server-side-encryption", "")
+    return "kms" not in encryption and "x-amz-server-side-encryption-customer-algorithm" not in headers
+
+
+def multipart_etag(part_etags: list[str]) -> str:
+    """The ETag S3 gives a multipart object whose parts' ETags are MD5s: hex(md5(md5s))-n."""
+    joined = b"".join(bytes.fromhex(etag) for etag in part_etags)
+    return f"{hashlib.md5(joined, usedforsecurity=False).hexdigest()}-{len(part_etags)}"
+
+
+def combine_crc64nvme(parts: list[tuple[str, int]]) -> str:
+    """The CRC64NVME of a whole object, base64, from (base64 CRC, length in bytes) of its parts in order."""
+    from awscrt import checksums  # noqa: PLC0415 - a heavy import
+
+    whole = 0
+    for value, length in parts:
+        whole = checksums.combine_crc64nvme(whole, int.from_bytes(base64.b64decode(value), "big"), length)
+    return base64.b64encode(whole.to_bytes(8, "big")).decode()

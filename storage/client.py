@@ -1,0 +1,144 @@
+"""The data plane: signed GET, HEAD and PUT of objects and parts over a `Transport`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from model.errors import OutcomeUnknown, Transient
+from storage.config import StoreConfig
+from storage.errors import from_answer
+from storage.signing import EMPTY_SHA256, Signer
+from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply, Transport
+
+_OK = frozenset({200, 206})
+_ERROR_BODY_BYTES = 64 * 1024
+_DOT_SEGMENTS = frozenset({".", ".."})
+_UNRESERVED = "/-_.~"
+
+
+def needs_care(key: str) -> bool:
+    """Whether an URL parser may rewrite this key's path (RFC 3986 dot segments)."""
+    return "." in key and not _DOT_SEGMENTS.isdisjoint(key.split("/"))
+
+
+class S3Client:
+    """One endpoint for one event loop. `fast` carries nearly everything, `careful` the rest.
+
+    Every method may be repeated. Errors come by meaning from `storage.errors`; a lost answer is
+    Transient for reads and OutcomeUnknown for writes.
+    """
+
+    def __init__(self, store: StoreConfig, endpoint_url: str, signer: Signer, fast: Transport, careful: Transport) -> None:
+        self.side = store.side
+        self._signer = signer
+        self._fast = fast
+        self._careful = careful
+        parts = urlsplit(endpoint_url)
+        self._scheme = parts.scheme
+        self._netloc = parts.netloc
+        self._virtual = store.addressing == "virtual" or (store.addressing == "auto" and not store.endpoint_url)
+
+    async def close(self) -> None:
+        await self._fast.close()
+        await self._careful.close()
+
+    def get(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        etag: str | None = None,
+        version: str | None = None,
+        span: tuple[int, int] | None = None,
+        checksum_mode: bool = True,
+    ) -> AbstractAsyncContextManager[Reply]:
+        """A GET pinned by `etag` (If-Match) and `version`; `span` is (offset, length) in bytes."""
+        headers = _read_headers(etag, checksum_mode)
+        if span:
+            headers["range"] = f"bytes={span[0]}-{span[0] + span[1] - 1}"
+        query = f"versionId={quote(version, safe='')}" if version else ""
+        return self._checked("GET", bucket, key, query, headers)
+
+    async def head(
+        self, bucket: str, key: str, *, etag: str | None = None, version: str | None = None, checksum_mode: bool = True
+    ) -> Mapping[str, str]:
+        """The headers of an object."""
+        query = f"versionId={quote(version, safe='')}" if version else ""
+        async with self._checked("HEAD", bucket, key, query, _read_headers(etag, checksum_mode)) as reply:
+            return reply.headers
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: Buffer | AsyncIterator[Buffer],
+        *,
+        length: int,
+        payload: str,
+        headers: Mapping[str, str],
+        query: str = "",
+    ) -> Mapping[str, str]:
+        """A PUT of `length` bytes on the wire; `payload` as in `Signer.sign`. Returns the answer's headers."""
+        async with self._checked("PUT", bucket, key, query, headers, body, length, payload) as reply:
+            await reply.read_all()
+            return reply.headers
+
+    @asynccontextmanager
+    async def _checked(
+        self,
+        method: str,
+        bucket: str,
+        key: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: Buffer | AsyncIterator[Buffer] | None = None,
+        length: int | None = None,
+        payload: str = EMPTY_SHA256,
+    ) -> AsyncIterator[Reply]:
+        host, target = self._address(bucket, key, query)
+        signed = self._signer.sign(method, target, host, headers, payload)
+        if length is not None and not isinstance(body, bytes | bytearray | memoryview):
+            signed["content-length"] = str(length)
+        what = f"{method} {bucket}/{key}" + (f"?{query}" if query else "")
+        try:
+            async with AsyncExitStack() as stack:
+                reply = await self._enter(stack, method, f"{self._scheme}://{host}{target}", signed, body, key)
+                if reply.status not in _OK:
+                    answer = bytes(await reply.read(_ERROR_BODY_BYTES) or b"")
+                    raise from_answer(reply.status, answer, side=self.side, what=what)
+                yield reply
+        except NotSent as error:
+            raise Transient(f"{self.side}: {what}: {error}") from None
+        except Broken as error:
+            lost = OutcomeUnknown if method == "PUT" else Transient
+            raise lost(f"{self.side}: {what}: {error}") from None
+
+    async def _enter(
+        self, stack: AsyncExitStack, method: str, url: str, headers: Mapping[str, str], body: Any, key: str
+    ) -> Reply:
+        if needs_care(key) or not all(value.isascii() for value in headers.values()):
+            return await stack.enter_async_context(self._careful.open(method, url, headers, body))
+        try:
+            return await stack.enter_async_context(self._fast.open(method, url, headers, body))
+        except HeadersUnreadable:
+            if method == "PUT":
+                raise Broken("the answer's headers are not ASCII") from None
+            return await stack.enter_async_context(self._careful.open(method, url, headers, body))
+
+    def _address(self, bucket: str, key: str, query: str) -> tuple[str, str]:
+        path = quote(key, safe=_UNRESERVED)
+        virtual = self._virtual and (self._scheme == "http" or "." not in bucket)
+        host, target = (f"{bucket}.{self._netloc}", f"/{path}") if virtual else (self._netloc, f"/{bucket}/{path}")
+        return host, f"{target}?{query}" if query else target
+
+
+def _read_headers(etag: str | None, checksum_mode: bool) -> dict[str, str]:
+    headers = {}
+    if etag:
+        headers["if-match"] = f'"{etag}"'
+    if checksum_mode:
+        headers["x-amz-checksum-mode"] = "ENABLED"
+    return headers

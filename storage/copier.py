@@ -1,0 +1,384 @@
+"""The copy of one object that fits one PUT: plan, act, verify, clean up, in that order on the page.
+
+One GET and one PUT, nothing else, unless something goes wrong. Small bodies are read whole, verified,
+and sent signed with their SHA-256; larger ones stream through the tee with a trailing CRC64NVME.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from model.errors import (
+    Archived,
+    Mismatch,
+    OutcomeUnknown,
+    Refused,
+    SourceChanged,
+    SourceGone,
+    TransferError,
+    Transient,
+)
+from model.objects import ObjectRef
+from model.records import IntegrityRecord
+from model.routing import MAX_SINGLE_PUT
+from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
+from storage.checksums import CRC64NVME, MD5, SHA256, Digests, Expected, expected_of, is_md5_etag
+from storage.client import S3Client
+from storage.config import Capabilities, TransferLimits
+from storage.errors import map_boto
+from storage.limits import Rate
+from storage.metadata import carried_headers
+from storage.retry import repeated
+from storage.signing import UNSIGNED, UNSIGNED_TRAILER
+from storage.tee import framed, framed_length, tee
+from storage.transport import Buffer, Reply
+
+_STATUS_OF: dict[type[TransferError], Status] = {
+    SourceGone: Status.SOURCE_GONE,
+    SourceChanged: Status.SOURCE_CHANGED,
+    Archived: Status.ARCHIVED,
+    Mismatch: Status.MISMATCH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRules:
+    """What counts as proof and what happens when something is off."""
+
+    destination_bucket: str
+    evidence: Grade | None = None
+    """The least destination evidence of VERIFIED; None asks for the best without a second read."""
+    copy_changed: bool = False
+    remove_mismatch: bool = True
+    source_etag_md5: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CopyContext:
+    """Everything the copies of one process share."""
+
+    source: S3Client
+    destination: S3Client
+    destination_control: Any
+    source_can: Capabilities
+    destination_can: Capabilities
+    rules: CopyRules
+    limits: TransferLimits
+    requests: Rate
+    bytes: Rate
+
+
+def status_of(error: TransferError) -> Status:
+    """The terminal status an error means for its object."""
+    return _STATUS_OF.get(type(error), Status.FAILED)
+
+
+def wanted_grade(rules: CopyRules, can: Capabilities, *, streamed: bool) -> Grade:
+    """The grade a copy is held to: what the user asked, else the best this endpoint gives unread."""
+    if rules.evidence is not None:
+        return rules.evidence
+    if can.trailing_checksum if streamed else can.signed_body:
+        return Grade.SERVER
+    return Grade.ETAG if can.etag_is_md5 else Grade.READBACK
+
+
+class ObjectCopy:
+    """One object on its way. Made for one `run()`; may be repeated by making another."""
+
+    __slots__ = (
+        "_answer",
+        "_attempts",
+        "_context",
+        "_destination_evidence",
+        "_digests",
+        "_expected",
+        "_mismatches",
+        "_ref",
+        "_size_class",
+        "_source_headers",
+        "_started_at",
+        "_streamed",
+    )
+
+    def __init__(self, context: CopyContext, ref: ObjectRef, size_class: SizeClass) -> None:
+        self._context = context
+        self._ref = ref
+        self._size_class = size_class
+        self._streamed = ref.size > context.limits.whole_body_bytes
+        self._attempts = 0
+        self._mismatches = 0
+        self._started_at = time.time()
+        self._digests: Digests | None = None
+        self._expected = Expected(SourceEvidence.NONE)
+        self._source_headers: Mapping[str, str] = {}
+        self._answer: Mapping[str, str] = {}
+        self._destination_evidence = DestinationEvidence.NONE
+
+    async def run(self) -> IntegrityRecord:
+        """Copy the object and say how it ended. Failures of this object are values, not exceptions.
+
+        Raises RunBroken and Stopped, which are not about this object.
+        """
+        try:
+            await self._run()
+        except TransferError as error:
+            return self._record(status_of(error), error.message)
+        wanted = wanted_grade(self._context.rules, self._context.destination_can, streamed=self._streamed)
+        proven = meets(self._destination_evidence, wanted)
+        return self._record(Status.VERIFIED if proven else Status.COPIED, None)
+
+    async def _run(self) -> None:
+        if self._ref.size > MAX_SINGLE_PUT:
+            raise Refused(f"{self._ref.size} bytes are above S3's limit for one PUT; it should have gone by parts")
+        copy = self._copy_streamed if self._streamed else self._copy_whole
+        while True:
+            try:
+                await copy()
+                await self._verify()
+                return
+            except SourceChanged:
+                if not self._context.rules.copy_changed or not await self._pin_again():
+                    raise
+            except Mismatch as error:
+                removed = await self._clean_up()
+                self._mismatches += 1
+                if self._mismatches > 1:
+                    raise Mismatch(f"{error.message}; {removed}") from None
+
+    # plan
+
+    async def _pin_again(self) -> bool:
+        """Pin the source as it is now; False where nothing new is to be had."""
+        headers = await self._context.source.head(self._ref.bucket, self._ref.key)
+        current = headers["etag"].strip('"')
+        if current == self._ref.etag and int(headers["content-length"]) == self._ref.size:
+            return False
+        self._ref = self._ref._replace(etag=current, size=int(headers["content-length"]), version_id=None)
+        self._streamed = self._ref.size > self._context.limits.whole_body_bytes
+        return True
+
+    def _plan(self, reply: Reply) -> Digests:
+        """Check the response against the pin and decide which digests the body needs."""
+        context, ref, headers = self._context, self._ref, reply.headers
+        etag = headers.get("etag", "").strip('"')
+        if ref.etag is not None and etag != ref.etag:
+            raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
+        if headers.get("content-length") != str(ref.size):
+            raise SourceChanged(
+                f"source: the object has {headers.get('content-length')} bytes, the inventory says {ref.size}"
+            )
+        self._source_headers = headers
+        self._expected = expected_of(headers, etag_is_md5=context.rules.source_etag_md5)
+        names = {SHA256, CRC64NVME}
+        if self._expected.algorithm:
+            names.add(self._expected.algorithm)
+        if not self._server_proves and context.destination_can.etag_is_md5:
+            names.add(MD5)
+        self._digests = Digests(frozenset(names))
+        return self._digests
+
+    @property
+    def _server_proves(self) -> bool:
+        can = self._context.destination_can
+        return can.trailing_checksum if self._streamed else can.signed_body
+
+    # act
+
+    async def _copy_whole(self) -> None:
+        context = self._context
+        body = await repeated(self._read_whole, context.limits.attempts)
+        self._approve()
+        digests = self._made_digests
+        headers = carried_headers(self._source_headers)
+        if context.destination_can.trailing_checksum:
+            headers["x-amz-checksum-crc64nvme"] = digests.base64(CRC64NVME) or ""
+
+        async def put() -> None:
+            await self._put(body, len(body), digests.hex(SHA256) or "", headers)
+
+        await repeated(put, context.limits.attempts)
+
+    async def _read_whole(self) -> Buffer:
+        ref = self._ref
+        await self._begin()
+        async with self._get() as reply:
+            digests = self._plan(reply)
+            body = await reply.read_all()
+        if len(body) != ref.size:
+            raise Transient(f"source: {len(body)} of {ref.size} bytes arrived")
+        digests.update(body)
+        return body
+
+    async def _copy_streamed(self) -> None:
+        await repeated(self._stream, self._context.limits.attempts)
+
+    async def _stream(self) -> None:
+        context, ref = self._context, self._ref
+        await self._begin()
+        async with self._get() as reply:
+            digests = self._plan(reply)
+            body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, self._approve)
+            headers = carried_headers(self._source_headers)
+            length, payload = ref.size, UNSIGNED
+            if context.destination_can.trailing_checksum:
+                body = framed(body, digests)
+                length, payload = framed_length(ref.size, context.limits.window_bytes), UNSIGNED_TRAILER
+                headers |= {
+                    "x-amz-trailer": "x-amz-checksum-crc64nvme",
+                    "x-amz-decoded-content-length": str(ref.size),
+                }
+            await self._put(body, length, payload, headers)
+
+    async def _begin(self) -> None:
+        self._attempts += 1
+        await self._context.requests.take(2)
+        await self._context.bytes.take(self._ref.size)
+
+    def _get(self) -> Any:
+        ref, context = self._ref, self._context
+        return context.source.get(
+            ref.bucket,
+            ref.key,
+            etag=ref.etag,
+            version=ref.version_id,
+            checksum_mode=context.source_can.checksum_mode,
+        )
+
+    def _approve(self) -> None:
+        """The last window may go only when the bytes read are the source's."""
+        digests = self._made_digests
+        if digests.length != self._ref.size:
+            raise Transient(f"source: {digests.length} of {self._ref.size} bytes arrived")
+        if not self._expected.agrees(digests):
+            raise Mismatch(f"source: the bytes read do not have its {self._expected.evidence} {self._expected.value}")
+
+    async def _put(
+        self, body: Buffer | AsyncIterator[Buffer], length: int, payload: str, headers: Mapping[str, str]
+    ) -> None:
+        context = self._context
+        try:
+            self._answer = await context.destination.put(
+                context.rules.destination_bucket,
+                self._ref.destination_key,
+                body,
+                length=length,
+                payload=payload,
+                headers=headers,
+            )
+        except OutcomeUnknown as error:
+            landed = await self._look()
+            if landed is None:
+                raise Transient(error.message) from None
+            self._answer = landed
+        else:
+            if self._server_proves:
+                self._destination_evidence = (
+                    DestinationEvidence.TRAILING_CRC64NVME if self._streamed else DestinationEvidence.SIGNED_BODY
+                )
+
+    async def _look(self) -> Mapping[str, str] | None:
+        """What the destination holds after a lost answer, if it is provably what we sent."""
+        digests = self._made_digests
+        try:
+            headers = await self._context.destination.head(
+                self._context.rules.destination_bucket, self._ref.destination_key
+            )
+        except TransferError:
+            return None
+        if digests.length != self._ref.size or headers.get("content-length") != str(self._ref.size):
+            return None
+        if headers.get("x-amz-checksum-crc64nvme") == digests.base64(CRC64NVME):
+            self._destination_evidence = DestinationEvidence.TRAILING_CRC64NVME
+            return headers
+        md5 = digests.hex(MD5)
+        return headers if md5 is not None and headers.get("etag", "").strip('"') == md5 else None
+
+    # verify
+
+    async def _verify(self) -> None:
+        """Compare what the destination says, or holds, with what was read. Raises Mismatch."""
+        context, digests = self._context, self._made_digests
+        md5 = digests.hex(MD5)
+        if md5 is not None and context.destination_can.etag_is_md5 and is_md5_etag(self._answer):
+            etag = self._answer["etag"].strip('"')
+            if etag != md5:
+                raise Mismatch(f"destination: the ETag is {etag}, the MD5 of the bytes sent is {md5}")
+            if self._destination_evidence is DestinationEvidence.NONE:
+                self._destination_evidence = DestinationEvidence.ETAG_MD5
+        asked = context.rules.evidence is Grade.READBACK
+        if asked or (context.rules.evidence is None and self._destination_evidence is DestinationEvidence.NONE):
+            await repeated(self._read_back, context.limits.attempts)
+            self._destination_evidence = DestinationEvidence.READBACK
+
+    async def _read_back(self) -> None:
+        found = Digests(frozenset({SHA256}))
+        bucket, key = self._context.rules.destination_bucket, self._ref.destination_key
+        async with self._context.destination.get(bucket, key, checksum_mode=False) as reply:
+            while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
+                found.update(piece)
+        if found.raw(SHA256) != self._made_digests.raw(SHA256):
+            raise Mismatch("destination: the bytes read back are not the bytes sent")
+
+    # clean up
+
+    async def _clean_up(self) -> str:
+        """Remove the wrong object just written, unless told to keep it; says what was done."""
+        if not self._answer:
+            return "nothing was written"
+        if not self._context.rules.remove_mismatch:
+            return "the object written is kept"
+        version = self._answer.get("x-amz-version-id")
+        which = {"VersionId": version} if version else {"IfMatch": self._answer.get("etag", "")}
+        what = f"DELETE {self._context.rules.destination_bucket}/{self._ref.destination_key}"
+        self._answer = {}
+        self._destination_evidence = DestinationEvidence.NONE
+
+        def remove() -> Any:
+            return self._context.destination_control.delete_object(
+                Bucket=self._context.rules.destination_bucket, Key=self._ref.destination_key, **which
+            )
+
+        try:
+            await asyncio.to_thread(map_boto, remove, side="destination", what=what)
+        except TransferError as error:
+            return f"the object written could not be removed: {error.message}"
+        return f"the object written was removed ({next(iter(which))})"
+
+    @property
+    def _made_digests(self) -> Digests:
+        if self._digests is None:
+            raise AssertionError("digests are made with the first response")
+        return self._digests
+
+    def _record(self, status: Status, error: str | None) -> IntegrityRecord:
+        ref, digests = self._ref, self._digests
+        done = status in (Status.VERIFIED, Status.COPIED)
+        etag = self._source_headers.get("etag", "").strip('"') or ref.etag
+        return IntegrityRecord(
+            file_number=ref.file_number,
+            row_number=ref.row_number,
+            source_bucket=ref.bucket,
+            source_key=ref.key,
+            source_version=ref.version_id,
+            destination_bucket=self._context.rules.destination_bucket,
+            destination_key=ref.destination_key,
+            size=ref.size,
+            size_class=self._size_class,
+            status=status,
+            source_etag=etag,
+            destination_etag=self._answer.get("etag", "").strip('"') or None,
+            destination_version=self._answer.get("x-amz-version-id"),
+            md5=digests.hex(MD5) if digests and done else None,
+            sha256=digests.hex(SHA256) if digests and done else None,
+            crc64nvme=digests.base64(CRC64NVME) if digests and done else None,
+            source_evidence=self._expected.evidence if done else SourceEvidence.NONE,
+            destination_evidence=self._destination_evidence if done else DestinationEvidence.NONE,
+            attempts=self._attempts,
+            started_at=self._started_at,
+            finished_at=time.time(),
+            error=error,
+        )

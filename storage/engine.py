@@ -1,0 +1,123 @@
+"""The engine: one event loop per worker process, on which all transfers of all bundles run.
+
+DoFns submit from their own threads and take finished results back there. Results carry the bundle
+they belong to: a failed bundle's tasks are cancelled and its results reach no other bundle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from typing import Any, Generic, TypeVar
+
+from model.errors import RunBroken, Stopped
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_NOTHING = object()
+
+
+class Bundle(Generic[R]):
+    """The work of one Beam bundle. Used by one thread; its tasks run on the engine's loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._cancelled = False
+        self.pending = 0
+
+    def submit(self, make: Callable[[T], Awaitable[R]], items: Iterable[T]) -> None:
+        """Start `make(item)` for each item. Stopped items yield nothing."""
+        batch = list(items)
+        self.pending += len(batch)
+        self._loop.call_soon_threadsafe(self._start, make, batch)
+
+    def finished(self, most_pending: int) -> Iterator[R]:
+        """Results as they come, until at most `most_pending` are under way. Raises what a task raised."""
+        while self.pending:
+            try:
+                result = self._results.get(block=self.pending > most_pending)
+            except queue.Empty:
+                return
+            self.pending -= 1
+            if isinstance(result, BaseException):
+                raise result
+            if result is not _NOTHING:
+                yield result
+
+    def drain(self) -> Iterator[R]:
+        """All remaining results."""
+        return self.finished(0)
+
+    def cancel(self) -> None:
+        """Give the bundle up: its tasks end and its results go nowhere. May be called twice."""
+        self._cancelled = True
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _start(self, make: Callable[[T], Awaitable[R]], batch: list[T]) -> None:
+        if self._cancelled:
+            return
+        for item in batch:
+            task = self._loop.create_task(self._one(make, item))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _one(self, make: Callable[[T], Awaitable[R]], item: T) -> None:
+        try:
+            result: Any = await make(item)
+        except Stopped:
+            result = _NOTHING
+        except asyncio.CancelledError:
+            result = RunBroken("the engine was closed while work was under way")
+        except Exception as error:  # noqa: BLE001 - handed to the bundle's thread, which raises it
+            result = error
+        self._results.put(result)
+
+
+class Engine:
+    """The loop and its thread. Start one per process; `close` ends it."""
+
+    def __init__(self) -> None:
+        import uvloop  # noqa: PLC0415 - a heavy import
+
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread.start()
+
+    def open_bundle(self) -> Bundle[Any]:
+        return Bundle(self._loop)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run one coroutine on the loop and wait for it, from any other thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call something on the loop, from any thread, without waiting."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *arguments)
+
+    def cancel_all(self) -> None:
+        """Cancel every task under way: the lease is lost and nothing more may be written."""
+
+        def cancel() -> None:
+            for task in asyncio.all_tasks(self._loop):
+                task.cancel()
+
+        self.soon(cancel)
+
+    def close(self) -> None:
+        """Stop the loop and wait for its thread. May be called twice."""
+        if self._loop.is_closed():
+            return
+        self.soon(self._loop.stop)
+        self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            self._loop.close()

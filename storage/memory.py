@@ -1,0 +1,35 @@
+"""How much memory this process may use, from the cgroup it runs in."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from model.routing import MIB
+
+_CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_NO_LIMIT = 1 << 60
+_SHARE = 0.5
+"""Bodies get half of what is left once every worker has its interpreter and imports."""
+_WORKER_BASE = 220 * MIB
+_LEAST = 32 * MIB
+_MOST = 1024 * MIB
+
+
+def available_bytes() -> int:
+    """The cgroup's memory limit where there is one, else the machine's memory."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in _CGROUP_LIMITS:
+        try:
+            text = Path(name).read_text().strip()
+        except OSError:
+            continue
+        if text.isdigit() and int(text) < _NO_LIMIT:
+            return min(machine, int(text))
+    return machine
+
+
+def body_budget(total_bytes: int, workers: int) -> int:
+    """Bytes of bodies one of `workers` processes may hold, between 32 MiB and 1 GiB."""
+    per_worker = total_bytes // max(1, workers) - _WORKER_BASE
+    return int(min(_MOST, max(_LEAST, per_worker * _SHARE)))
