@@ -43,7 +43,9 @@ def plan_parts(size: int, wanted: int) -> PartPlan:
     Raises InvalidInput for an object no plan can hold (above 48.8 TiB).
     """
     if size > MAX_OBJECT:
-        raise InvalidInput(f"an object of {size} bytes is above S3's limit of {MAX_OBJECT} bytes (10,000 parts of 5 GiB)")
+        raise InvalidInput(
+            f"an object of {size} bytes is above S3's limit of {MAX_OBJECT} bytes (10,000 parts of 5 GiB)"
+        )
     least = -(-size // MAX_PARTS)
     part_size = max(wanted, least, MIN_PART)
     part_size = min(-(-part_size // MIB) * MIB, MAX_PART)

@@ -125,7 +125,12 @@ class PartResult(NamedTuple):
 
 
 def upload_identity(
-    destination_endpoint: str, destination_bucket: str, source_endpoint: str, ref: ObjectRef, source_etag: str, part_size: int
+    destination_endpoint: str,
+    destination_bucket: str,
+    source_endpoint: str,
+    ref: ObjectRef,
+    source_etag: str,
+    part_size: int,
 ) -> str:
     """A digest that names one upload: destination, pinned source and part plan. 64 hex digits.
 

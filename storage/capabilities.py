@@ -139,4 +139,3 @@ async def _tells_apart(send: Any) -> bool:
     except Refused:
         return False
     return False
-

@@ -7,9 +7,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from model.errors import OutcomeUnknown, Transient
+from model.errors import OutcomeUnknown, Throttled, Transient
 from storage.config import StoreConfig
 from storage.errors import from_answer
+from storage.limits import EndpointLimit
 from storage.signing import EMPTY_SHA256, Signer
 from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply, Transport
 
@@ -31,8 +32,17 @@ class S3Client:
     Transient for reads and OutcomeUnknown for writes.
     """
 
-    def __init__(self, store: StoreConfig, endpoint_url: str, signer: Signer, fast: Transport, careful: Transport) -> None:
+    def __init__(
+        self,
+        store: StoreConfig,
+        endpoint_url: str,
+        signer: Signer,
+        fast: Transport,
+        careful: Transport,
+        limit: EndpointLimit,
+    ) -> None:
         self.side = store.side
+        self._limit = limit
         self._signer = signer
         self._fast = fast
         self._careful = careful
@@ -108,8 +118,12 @@ class S3Client:
                 reply = await self._enter(stack, method, f"{self._scheme}://{host}{target}", signed, body, key)
                 if reply.status not in _OK:
                     answer = bytes(await reply.read(_ERROR_BODY_BYTES) or b"")
-                    raise from_answer(reply.status, answer, side=self.side, what=what)
+                    refusal = from_answer(reply.status, answer, side=self.side, what=what)
+                    if isinstance(refusal, Throttled):
+                        self._limit.throttled()
+                    raise refusal
                 yield reply
+                self._limit.served()
         except NotSent as error:
             raise Transient(f"{self.side}: {what}: {error}") from None
         except Broken as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -238,7 +239,7 @@ class ObjectCopy:
         await self._context.requests.take(2)
         await self._context.bytes.take(self._ref.size)
 
-    def _get(self) -> Any:
+    def _get(self) -> AbstractAsyncContextManager[Reply]:
         ref, context = self._ref, self._context
         return context.source.get(
             ref.bucket,

@@ -57,6 +57,4 @@ def _assume(session: botocore.session.Session, role_arn: str) -> None:
         role_arn=role_arn,
         extra_args={"RoleSessionName": "s3ferry"},
     )
-    session._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 - botocore has no public setter
-        refresh_using=fetcher.fetch_credentials, method="assume-role"
-    )
+    session._credentials = DeferredRefreshableCredentials(refresh_using=fetcher.fetch_credentials, method="assume-role")

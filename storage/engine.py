@@ -77,7 +77,7 @@ class Bundle(Generic[R]):
             result = _NOTHING
         except asyncio.CancelledError:
             result = RunBroken("the engine was closed while work was under way")
-        except Exception as error:  # noqa: BLE001 - handed to the bundle's thread, which raises it
+        except Exception as error:
             result = error
         self._results.put(result)
 

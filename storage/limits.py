@@ -143,3 +143,8 @@ class Admission:
                     future.set_result(None)
                 else:
                     break
+
+
+def body_cost(size: int, whole_body_bytes: int, window_bytes: int) -> int:
+    """Bytes one transfer of `size` bytes holds: the body itself, or its windows with the transport's copies."""
+    return size if size <= whole_body_bytes else 4 * window_bytes

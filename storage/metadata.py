@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 CARRIED = (
     "content-type",
@@ -40,8 +41,8 @@ def carried_headers(source: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def create_arguments(headers: Mapping[str, str]) -> dict[str, object]:
+def create_arguments(headers: Mapping[str, str]) -> dict[str, Any]:
     """The same as keyword arguments of boto3's create_multipart_upload."""
-    arguments: dict[str, object] = {_BOTO_NAMES[name]: headers[name] for name in CARRIED if name in headers}
+    arguments: dict[str, Any] = {_BOTO_NAMES[name]: headers[name] for name in CARRIED if name in headers}
     metadata = {name[len(_USER) :]: value for name, value in headers.items() if name.startswith(_USER)}
     return {**arguments, "Metadata": metadata}

@@ -36,9 +36,7 @@ class Signer:
         self._provider: Any = None
         self._next_look = 0.0
 
-    def sign(
-        self, method: str, target: str, host: str, headers: Mapping[str, str], payload: str
-    ) -> dict[str, str]:
+    def sign(self, method: str, target: str, host: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
         """`headers` with date, payload hash, token and signature added.
 
         `target` is the encoded path with its query; `payload` the body's SHA-256 in hex or one of the

@@ -86,7 +86,7 @@ class PyreqwestTransport:
 
         request = self._client.request(method, url).headers(headers)
         if isinstance(body, AsyncIterator):
-            request = request.body_stream(body)
+            request = request.body_stream(cast("AsyncIterator[bytes]", body))
         elif body is not None:
             request = request.body_bytes(cast("bytes", body))
         try:

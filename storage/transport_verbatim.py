@@ -73,12 +73,15 @@ class VerbatimTransport:
         loop = asyncio.get_running_loop()
         payload = _pulled(body, loop) if isinstance(body, AsyncIterator) else (None if body is None else bytes(body))
 
+        # bytes, so that values outside ASCII go out as they came in
+        sent: Any = {name: value.encode("utf-8", "surrogateescape") for name, value in headers.items()}
+
         def send() -> urllib3.BaseHTTPResponse:
             return pool.urlopen(
                 method,
                 target,
                 body=payload,
-                headers={name: value.encode("utf-8", "surrogateescape") for name, value in headers.items()},
+                headers=sent,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,

@@ -1,0 +1,73 @@
+"""How a run ends: counts of rows, gaps in the accounting, the outcome's word and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import IntEnum, StrEnum
+from typing import NamedTuple
+
+from model.status import SizeClass, Status
+
+FAILURES = frozenset({Status.FAILED, Status.MISMATCH, Status.DESTINATION_GONE})
+SOURCE_WARNINGS = frozenset({Status.SOURCE_GONE, Status.SOURCE_CHANGED})
+
+
+class Exit(IntEnum):
+    """Exit codes of every command."""
+
+    OK = 0
+    FAILURES = 1
+    USAGE = 2
+    BROKEN = 3
+    LEASE_HELD = 4
+    INTERRUPTED = 5
+
+
+class Outcome(StrEnum):
+    """The word `runs.outcome` holds."""
+
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+    BROKEN = "broken"
+    ABANDONED = "abandoned"
+
+
+class Count(NamedTuple):
+    """How many rows ended one way, and the bytes of their objects. `size_class` None: never sized."""
+
+    size_class: SizeClass | None
+    status: Status
+    objects: int
+    object_bytes: int
+
+
+class Gap(NamedTuple):
+    """An input file whose rows read and rows accounted for differ."""
+
+    file_number: int
+    rows: int
+    accounted: int
+
+
+def exit_code(
+    counts: Sequence[Count], gaps: Sequence[Gap], *, stopped: bool, broken: bool, strict_source: bool
+) -> Exit:
+    """How a run exits. `broken` wins over `stopped`, both over what happened to the objects."""
+    if broken:
+        return Exit.BROKEN
+    if stopped:
+        return Exit.INTERRUPTED
+    bad = FAILURES | SOURCE_WARNINGS if strict_source else FAILURES
+    failed = any(count.objects for count in counts if count.status in bad)
+    return Exit.FAILURES if failed or gaps else Exit.OK
+
+
+def outcome_of(code: Exit) -> Outcome:
+    """The outcome a run with this exit code is recorded under."""
+    return {
+        Exit.OK: Outcome.SUCCEEDED,
+        Exit.FAILURES: Outcome.FAILED,
+        Exit.INTERRUPTED: Outcome.INTERRUPTED,
+    }.get(code, Outcome.BROKEN)

@@ -1,0 +1,133 @@
+"""What the driver finds out before a graph is built: the manifest, the endpoints, the rows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from ledger.queries import VerifiedRow
+from model.errors import InvalidInput, TransferError
+from model.objects import InventoryRow
+from options.config import JobConfig
+from storage.capabilities import probe_destination, probe_source
+from storage.client import S3Client
+from storage.config import Capabilities
+from storage.engine import Engine
+from storage.inventory.errors import CorruptInventoryFile
+from storage.inventory.location import LocalInventoryStore, parse_location
+from storage.inventory.manifest import LATEST, Manifest, load_manifest, resolve_latest
+from storage.inventory.rows import count_rows, read_rows
+from storage.inventory.s3_store import S3InventoryStore
+from storage.inventory.spool import spool
+from storage.limits import EndpointLimit
+from transforms.context import store_config
+from transforms.read_inventory import inventory_store, spool_folder
+from transforms.worker import open_client
+
+_LOGGER = logging.getLogger("s3ferry")
+_AT_ONCE = 32
+
+
+class Preflight:
+    """The driver's own clients of both endpoints, for the time before the workers start."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+        self._engine = Engine()
+        self._source, self.source_control = self._open(config.source)
+        self._destination, self._destination_control = self._open(config.destination_endpoint)
+
+    def _open(self, side: Any) -> tuple[S3Client, Any]:
+        return open_client(side, store_config(side, self._config), EndpointLimit(_AT_ONCE))
+
+    def close(self) -> None:
+        self._engine.run(self._source.close())
+        self._engine.run(self._destination.close())
+        self._engine.close()
+
+    def manifest(self) -> Manifest:
+        """The manifest named, with `latest` resolved. Raises InvalidInput."""
+        location = parse_location(self._config.inventory.manifest)
+        store = LocalInventoryStore() if location.bucket is None else S3InventoryStore(self.source_control)
+        if location.name == LATEST:
+            location = resolve_latest(store, location)
+        return load_manifest(store, location)
+
+    def capabilities(self, source_bucket: str) -> tuple[Capabilities, Capabilities]:
+        """What source and destination can do. Raises RunBroken where one cannot be used at all."""
+        destination = self._config.destination
+
+        async def probe() -> tuple[Capabilities, Capabilities]:
+            return await probe_source(self._source, source_bucket), await probe_destination(
+                self._destination, self._destination_control, destination.bucket, destination.prefix
+            )
+
+        return self._engine.run(probe())
+
+    def count_rows(self, manifest: Manifest) -> tuple[list[tuple[int, int]], int]:
+        """Spool and verify every file; (file number, rows) of each, and how many bad files were left out.
+
+        Raises InvalidInput for a corrupt file unless `--skip_bad_files`.
+        """
+        counted, bad = [], 0
+        store = inventory_store(manifest, self.source_control)
+        folder = spool_folder(self._config.inventory.spool_dir)
+        for file in manifest.files:
+            try:
+                rows = count_rows(spool(store, file, folder), manifest.format)
+            except CorruptInventoryFile as error:
+                if not self._config.inventory.skip_bad_files:
+                    raise
+                bad += 1
+                _LOGGER.warning("left out: %s", error)
+                continue
+            counted.append((file.file_number, rows))
+        return counted, bad
+
+    def source_bucket(self, manifest: Manifest) -> str:
+        """The bucket the rows are of; a Batch Operations manifest only says it row by row."""
+        if manifest.source_bucket:
+            return manifest.source_bucket
+        store = inventory_store(manifest, self.source_control)
+        for file in manifest.files:
+            path = spool(store, file, spool_folder(self._config.inventory.spool_dir))
+            for batch in read_rows(path, manifest.format, manifest.columns, file):
+                for row in batch:
+                    if isinstance(row, InventoryRow):
+                        return row.bucket
+        raise InvalidInput(f"{manifest.uri} names no bucket and no object: give a manifest with rows")
+
+    def missing_at_destination(self, rows: Sequence[VerifiedRow]) -> int:
+        """How many of these verified objects the destination no longer holds as they were recorded."""
+        bucket = self._config.destination.bucket
+
+        async def gone(row: VerifiedRow, places: asyncio.Semaphore) -> bool:
+            async with places:
+                try:
+                    headers = await self._destination.head(bucket, row.destination_key, checksum_mode=False)
+                except TransferError:
+                    return True
+                return headers.get("etag", "").strip('"') != row.destination_etag
+
+        async def check() -> int:
+            places = asyncio.Semaphore(_AT_ONCE)
+            return sum(await asyncio.gather(*(gone(row, places) for row in rows)))
+
+        return self._engine.run(check())
+
+
+def job_id(config: JobConfig, source_bucket: str) -> str:
+    """`--job`, else a digest of both ends of the copy: it keys the ledger and the lock."""
+    if config.run.job:
+        return config.run.job
+    ends = (
+        config.source.endpoint_url or "aws",
+        source_bucket,
+        config.destination_endpoint.endpoint_url or "aws",
+        config.destination.bucket,
+        config.destination.prefix,
+    )
+    return hashlib.sha256("\0".join(ends).encode()).hexdigest()[:16]

@@ -1,0 +1,33 @@
+"""Which rows one graph runs. The local preset cuts a manifest into slices of about half a million rows,
+because every PCollection between stages lives in the driver's memory there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transforms.context import FileSlice
+
+
+def plan_slices(rows_per_file: Sequence[tuple[int, int]], slice_rows: int) -> list[list[FileSlice]]:
+    """Slices of at most `slice_rows` rows, in file order; at least one, so that an empty inventory has a run.
+
+    `rows_per_file` holds (file number, rows). A larger file is cut by rows, smaller ones share a slice.
+    """
+    slices: list[list[FileSlice]] = [[]]
+    room = slice_rows
+    for file_number, rows in rows_per_file:
+        start = 0
+        while start < rows:
+            if room == 0:
+                slices.append([])
+                room = slice_rows
+            stop = min(rows, start + room)
+            slices[-1].append(FileSlice(file_number, start, stop))
+            room -= stop - start
+            start = stop
+    return slices
+
+
+def whole_files(files: int) -> list[list[FileSlice]]:
+    """One slice with every file from its first row to its last, for runners that spread files themselves."""
+    return [[FileSlice(number) for number in range(files)]]

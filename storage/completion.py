@@ -1,0 +1,271 @@
+"""The end of a multipart upload: complete it, verify the object, or give it up. Repeatable.
+
+A lost answer is never repeated blindly: the destination is looked at first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.errors import (
+    Archived,
+    Mismatch,
+    OutcomeUnknown,
+    Refused,
+    SourceChanged,
+    SourceGone,
+    TransferError,
+    UploadGone,
+)
+from model.records import IntegrityRecord, PartRecord, Upload
+from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
+from storage.checksums import CRC64NVME, Digests, Expected, combine_crc64nvme, expected_of, is_md5_etag, multipart_etag
+from storage.config import Capabilities
+from storage.copier import CopyRules, status_of
+from storage.multipart import Multipart, UploadEnd
+from storage.retry import repeated
+
+_USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
+"""Errors after which no later run can use the upload."""
+
+
+def wanted_grade(rules: CopyRules, can: Capabilities) -> Grade:
+    """The grade a large object is held to."""
+    if rules.evidence is not None:
+        return rules.evidence
+    if can.full_object_crc:
+        return Grade.SERVER
+    return Grade.ETAG if can.etag_is_md5 else Grade.READBACK
+
+
+async def complete(
+    steps: Multipart, upload: Upload, parts: Sequence[PartRecord], attempts: int
+) -> tuple[IntegrityRecord, UploadEnd]:
+    """Complete the upload from all its parts and verify the object; the failure of it is a value.
+
+    May be repeated: an upload that is gone is looked for at the destination.
+    """
+    finish = _Completion(steps, upload, parts, attempts)
+    try:
+        return await finish.run(), UploadEnd.COMPLETED
+    except TransferError as error:
+        record = finish.record(status_of(error), error.message)
+        return record, await _give_up(steps, upload, error, finish.completed)
+
+
+async def fail(
+    steps: Multipart, upload: Upload, status: Status, error: str | None, attempts: int
+) -> tuple[IntegrityRecord, UploadEnd]:
+    """The end of an object one of whose parts failed for good."""
+    record = _Completion(steps, upload, (), attempts).record(status, error)
+    if status is Status.FAILED:
+        return record, UploadEnd.OPEN
+    return record, await _discard(steps, upload)
+
+
+async def _give_up(steps: Multipart, upload: Upload, error: TransferError, completed: bool) -> UploadEnd:
+    if completed:
+        return UploadEnd.COMPLETED
+    return await _discard(steps, upload) if isinstance(error, _USELESS) else UploadEnd.OPEN
+
+
+async def _discard(steps: Multipart, upload: Upload) -> UploadEnd:
+    try:
+        await steps.abort(upload.source.destination_key, upload.upload_id)
+    except TransferError:
+        return UploadEnd.OPEN
+    return UploadEnd.ABORTED
+
+
+class _Completion:
+    """The end of one upload: plan from the parts, complete, verify, clean up."""
+
+    def __init__(self, steps: Multipart, upload: Upload, parts: Sequence[PartRecord], attempts: int) -> None:
+        self._steps = steps
+        self._context = steps.context
+        self._upload = upload
+        self._parts = sorted(parts)
+        self._attempts = attempts
+        self._crc: str | None = None
+        self._etag: str | None = None
+        self._version: str | None = None
+        self._expected = Expected(SourceEvidence.LENGTH)
+        self._evidence = DestinationEvidence.NONE
+        self.completed = False
+
+    async def run(self) -> IntegrityRecord:
+        self._plan()
+        await self._check_source()
+        await self._complete()
+        try:
+            await self._verify()
+        except Mismatch as error:
+            raise Mismatch(f"{error.message}; {await self._clean_up()}") from None
+        wanted = wanted_grade(self._context.rules, self._context.destination_can)
+        return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, None)
+
+    def _plan(self) -> None:
+        covered = sum(part.size for part in self._parts)
+        if covered != self._upload.source.size or len(self._parts) != self._upload.part_count:
+            raise Refused(
+                f"{len(self._parts)} of {self._upload.part_count} parts with {covered} of "
+                f"{self._upload.source.size} bytes are in the ledger; run again"
+            )
+        if all(part.crc64nvme for part in self._parts):
+            self._crc = combine_crc64nvme([(part.crc64nvme or "", part.size) for part in self._parts])
+
+    async def _check_source(self) -> None:
+        """Compare the combined CRC with the source's stored one before anything is replaced."""
+        pinned = await self._steps.pin(self._upload.source)
+        if pinned.etag != self._upload.source_etag:
+            raise SourceChanged(
+                f"source: the ETag is {pinned.etag}, the upload was opened for {self._upload.source_etag}"
+            )
+        expected = expected_of(pinned.headers, etag_is_md5=False)
+        if expected.algorithm == CRC64NVME and self._crc is not None:
+            self._expected = expected
+            if expected.value != self._crc:
+                raise Mismatch(f"source: its stored CRC64NVME is {expected.value}, the parts read have {self._crc}")
+
+    async def _complete(self) -> None:
+        upload, key = self._upload, self._upload.source.destination_key
+        try:
+            stored = await self._steps.stored_parts(key, upload.upload_id)
+        except UploadGone as error:
+            return await self._look(error)
+        missing = [part.number for part in self._parts if stored.get(part.number, ("", -1))[1] != part.size]
+        if missing:
+            raise Refused(f"destination: it does not hold part {missing[0]} of upload {upload.upload_id}; run again")
+        arguments: dict[str, Any] = {}
+        if upload.full_object_crc and self._crc:
+            arguments = {
+                "ChecksumCRC64NVME": self._crc,
+                "ChecksumType": "FULL_OBJECT",
+                "MpuObjectSize": upload.source.size,
+            }
+        named = []
+        for part in self._parts:
+            entry: dict[str, Any] = {"PartNumber": part.number, "ETag": f'"{stored[part.number][0]}"'}
+            if upload.full_object_crc:
+                entry["ChecksumCRC64NVME"] = part.crc64nvme
+            named.append(entry)
+        try:
+            answer = await self._steps.control(
+                "CompleteMultipartUpload",
+                "complete_multipart_upload",
+                key,
+                repeatable=False,
+                UploadId=upload.upload_id,
+                MultipartUpload={"Parts": named},
+                **arguments,
+            )
+        except (OutcomeUnknown, UploadGone) as error:
+            return await self._look(error)
+        self.completed = True
+        self._etag = str(answer.get("ETag", "")).strip('"')
+        self._version = answer.get("VersionId")
+        return None
+
+    async def _look(self, lost: OutcomeUnknown | UploadGone) -> None:
+        """After a lost answer: the object there must be provably ours, else `lost` is raised again."""
+        try:
+            headers = await self._head()
+        except TransferError as error:
+            raise type(lost)(f"{lost.message}; {error.message}; run again") from None
+        etag = headers.get("etag", "").strip('"')
+        ours = etag == self._composed_etag or (
+            self._crc is not None and headers.get("x-amz-checksum-crc64nvme") == self._crc
+        )
+        if headers.get("content-length") != str(self._upload.source.size) or not ours:
+            raise type(lost)(f"{lost.message}; the destination holds another object; run again")
+        self.completed = True
+        self._etag = etag
+        self._version = headers.get("x-amz-version-id")
+
+    @property
+    def _composed_etag(self) -> str | None:
+        etags = [part.etag for part in self._parts]
+        return multipart_etag(etags) if all(len(etag) == 32 for etag in etags) else None
+
+    async def _head(self) -> Mapping[str, str]:
+        context = self._context
+
+        async def head() -> Mapping[str, str]:
+            return await context.destination.head(
+                self._upload.destination_bucket, self._upload.source.destination_key, checksum_mode=True
+            )
+
+        return await repeated(head, context.limits.attempts)
+
+    async def _verify(self) -> None:
+        """One HEAD: size, ETag composed from the parts, full-object CRC. Raises Mismatch."""
+        headers = await self._head()
+        size = headers.get("content-length")
+        if size != str(self._upload.source.size):
+            raise Mismatch(f"destination: the object has {size} bytes, {self._upload.source.size} were sent")
+        stored = headers.get("x-amz-checksum-crc64nvme")
+        if stored and "-" not in stored and self._crc is not None:
+            if stored != self._crc:
+                raise Mismatch(f"destination: its stored CRC64NVME is {stored}, the bytes sent have {self._crc}")
+            if self._upload.full_object_crc:
+                self._evidence = DestinationEvidence.FULL_OBJECT_CRC64NVME
+        if (
+            self._evidence is DestinationEvidence.NONE
+            and all(part.md5 == part.etag for part in self._parts)
+            and headers.get("etag", "").strip('"') == self._composed_etag
+            and not is_md5_etag(headers)
+        ):
+            self._evidence = DestinationEvidence.MULTIPART_ETAG
+        asked = self._context.rules.evidence
+        if asked is Grade.READBACK or (asked is None and self._evidence is DestinationEvidence.NONE):
+            await repeated(self._read_back, self._context.limits.attempts)
+            self._evidence = DestinationEvidence.READBACK
+
+    async def _read_back(self) -> None:
+        found = Digests(frozenset({CRC64NVME}))
+        bucket, key = self._upload.destination_bucket, self._upload.source.destination_key
+        async with self._context.destination.get(bucket, key, checksum_mode=False) as reply:
+            while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
+                found.update(piece)
+        if found.base64(CRC64NVME) != self._crc:
+            raise Mismatch("destination: the bytes read back are not the bytes sent")
+
+    async def _clean_up(self) -> str:
+        if not self._context.rules.remove_mismatch:
+            return "the object written is kept"
+        which: dict[str, Any] = {"VersionId": self._version} if self._version else {"IfMatch": self._etag or ""}
+        key = self._upload.source.destination_key
+        try:
+            await self._steps.control("DeleteObject", "delete_object", key, **which)
+        except TransferError as error:
+            return f"the object written could not be removed: {error.message}"
+        return f"the object written was removed ({next(iter(which))})"
+
+    def record(self, status: Status, error: str | None) -> IntegrityRecord:
+        """How the object ended. SHA-256 is of the parts only: a whole one cannot be combined from them."""
+        ref, upload = self._upload.source, self._upload
+        done = status in (Status.VERIFIED, Status.COPIED)
+        return IntegrityRecord(
+            file_number=ref.file_number,
+            row_number=ref.row_number,
+            source_bucket=ref.bucket,
+            source_key=ref.key,
+            source_version=ref.version_id,
+            destination_bucket=upload.destination_bucket,
+            destination_key=ref.destination_key,
+            size=ref.size,
+            size_class=SizeClass.LARGE,
+            status=status,
+            source_etag=upload.source_etag or ref.etag,
+            destination_etag=self._etag,
+            destination_version=self._version,
+            crc64nvme=self._crc if done else None,
+            source_evidence=self._expected.evidence if done else SourceEvidence.NONE,
+            destination_evidence=self._evidence if done else DestinationEvidence.NONE,
+            attempts=max(1, self._attempts),
+            started_at=upload.started_at,
+            finished_at=time.time(),
+            error=error,
+        )

@@ -1,0 +1,71 @@
+"""CompleteUploads: Complete, verify, and the integrity record of each large object.
+
+Repeatable: what this run has recorded is not completed again, and an upload that is gone is looked
+for at the destination. An upload is closed in the ledger only after it is of no more use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import apache_beam as beam
+
+from ledger import queries
+from model.records import IntegrityRecord
+from model.status import SizeClass
+from storage.completion import complete, fail
+from storage.multipart import UploadEnd
+from transforms.assemble_parts import Assembly
+from transforms.context import JobContext
+from transforms.copy_objects import is_same_source, recorded_record
+from transforms.worker_dofn import EngineDoFn
+
+T = TypeVar("T")
+
+_COMPLETING_AT_ONCE = 32
+
+
+class CompleteUploads(beam.PTransform):
+    """PCollection of `Assembly` to `IntegrityRecord`s.
+
+    Args:
+      job: the run's context.
+    """
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, assemblies: Any) -> Any:
+        return assemblies | "Complete" >> beam.ParDo(_CompleteFn(self._job))
+
+
+class _CompleteFn(EngineDoFn):
+    def process(self, element: Assembly) -> Iterator[IntegrityRecord]:
+        self.bundle.submit(self._complete, [element])
+        yield from self.finished(_COMPLETING_AT_ONCE)
+
+    async def _complete(self, assembly: Assembly) -> IntegrityRecord:
+        worker, upload, run = self.worker, assembly.upload, self._job.run
+        finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [upload.source.destination_key]))
+        row = finished.get(upload.source.destination_key)
+        if row is not None and is_same_source(row, upload.source):
+            return recorded_record(row, upload.source)
+        if assembly.failure is not None:
+            record, end = await fail(worker.multipart, upload, assembly.failure, assembly.error, assembly.attempts)
+        else:
+            record, end = await complete(worker.multipart, upload, assembly.parts, assembly.attempts)
+        if end is UploadEnd.ABORTED:
+            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, end))
+        elif end is UploadEnd.COMPLETED:
+            # the record first: a crash in between finds the upload open, gone, and its object provable
+            ticket = await asyncio.to_thread(worker.ledger.write, [record])
+            await asyncio.to_thread(ticket.wait)
+            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, end))
+        worker.count(SizeClass.LARGE, record.status, record.size)
+        return record
+
+    async def _ledger(self, call: Callable[[Any], T]) -> T:
+        return await asyncio.to_thread(self.worker.ledger.call, call)

@@ -1,0 +1,88 @@
+"""`JobContext`: what every DoFn of one run is given, made once by the driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ledger.runs import RunRef
+from model.routing import Boundaries
+from model.status import DestinationEvidence, Grade, evidence_meeting
+from model.version import VERSION
+from options.config import EndpointOptions, JobConfig
+from storage.config import Capabilities, StoreConfig, TransferLimits
+from storage.inventory.manifest import Manifest
+from storage.memory import available_bytes, body_budget
+
+
+class FileSlice(NamedTuple):
+    """Rows `start` up to `stop` (None: to the end) of one inventory file."""
+
+    file_number: int
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext:
+    """Frozen and picklable; no secrets. `token` tells runs apart inside one process."""
+
+    config: JobConfig
+    run: RunRef
+    token: str
+    manifest: Manifest
+    source_bucket: str
+    source_can: Capabilities
+    destination_can: Capabilities
+    workers: int
+    check_each: bool = False
+    """Whether SkipVerified looks at every destination object it would skip."""
+    version: str = VERSION
+
+
+def store_config(side: EndpointOptions, config: JobConfig) -> StoreConfig:
+    """The storage room's view of one endpoint's options."""
+    return StoreConfig(
+        side=side.side,
+        endpoint_url=side.endpoint_url,
+        region=side.region,
+        profile=side.profile,
+        role_arn=side.role_arn,
+        addressing=side.addressing,
+        ca_bundle=side.ca_bundle,
+        connect_timeout_s=config.copy.connect_timeout_s,
+        idle_timeout_s=config.copy.idle_timeout_s,
+    )
+
+
+def boundaries(config: JobConfig) -> Boundaries:
+    return Boundaries(config.routing.small_below_bytes, config.routing.medium_up_to_bytes)
+
+
+def transfer_limits(config: JobConfig, workers: int) -> TransferLimits:
+    """This process's share of the job's limits, for `workers` processes."""
+    policy = config.copy
+    return TransferLimits(
+        small_in_flight=policy.max_in_flight,
+        medium_in_flight=policy.medium_in_flight,
+        parts_in_flight=policy.parts_in_flight,
+        memory_budget_bytes=policy.memory_budget_bytes or body_budget(available_bytes(), workers),
+        attempts=policy.attempts,
+        requests_per_s=policy.max_requests_per_s / workers,
+        bytes_per_s=policy.max_bytes_per_s / workers,
+    )
+
+
+def evidence_grade(config: JobConfig) -> Grade | None:
+    """What `--evidence` asks for; None is auto."""
+    return None if config.copy.evidence == "auto" else Grade(config.copy.evidence)
+
+
+def trusted_evidence(job: JobContext) -> frozenset[DestinationEvidence]:
+    """The destination evidence an earlier run must have reached for its object to be skipped."""
+    asked = evidence_grade(job.config)
+    if asked is not None:
+        return evidence_meeting(asked)
+    if job.destination_can.signed_body or job.destination_can.trailing_checksum:
+        return evidence_meeting(Grade.SERVER)
+    return evidence_meeting(Grade.ETAG if job.destination_can.etag_is_md5 else Grade.READBACK)

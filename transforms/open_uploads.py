@@ -1,0 +1,137 @@
+"""OpenUploads: for each large object one multipart upload at the destination, found or created.
+
+An upload an earlier run or bundle left is found by its identity in the ledger, and its parts are
+trusted when both the ledger and the destination hold them. Two workers that open the same object end
+with one upload: the ledger's row decides, and the loser aborts its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import apache_beam as beam
+
+from ledger import queries
+from model.errors import TransferError, UploadGone
+from model.objects import ObjectRef
+from model.parts import plan_parts
+from model.records import IntegrityRecord, PartRecord, Upload, upload_identity
+from model.status import SizeClass
+from storage.copier import status_of
+from storage.multipart import PinnedSource, UploadEnd
+from transforms.context import JobContext
+from transforms.copy_objects import is_same_source, recorded_record
+from transforms.select_objects import unread_record
+from transforms.tallies import RECORDS
+from transforms.worker_dofn import EngineDoFn
+
+T = TypeVar("T")
+
+_OPENING_AT_ONCE = 32
+
+
+class OpenUploads(beam.PTransform):
+    """PCollection of `ObjectRef` to `Upload`s; records of objects that end here beside them.
+
+    Args:
+      job: the run's context.
+    """
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, refs: Any) -> Any:
+        return refs | "Open" >> beam.ParDo(_OpenFn(self._job)).with_outputs(RECORDS, main="uploads")
+
+
+class _OpenFn(EngineDoFn):
+    def process(self, element: ObjectRef) -> Iterator[Any]:
+        self.bundle.submit(self._open, [element])
+        yield from map(_tagged, self.finished(_OPENING_AT_ONCE))
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for value in super().finish_bundle():
+            yield beam.pvalue.TaggedOutput(RECORDS, value) if isinstance(value.value, IntegrityRecord) else value
+
+    async def _open(self, ref: ObjectRef) -> Upload | IntegrityRecord:
+        worker, started_at = self.worker, time.time()
+        async with worker.admission.admit(SizeClass.LARGE, 0):
+            recorded = await self._recorded(ref)
+            if recorded is not None:
+                return recorded
+            try:
+                return await self._find_or_create(ref, started_at)
+            except TransferError as error:
+                status = status_of(error)
+                worker.count(SizeClass.LARGE, status, ref.size)
+                return unread_record(self._job, ref, SizeClass.LARGE, status, error.message, started_at)
+
+    async def _recorded(self, ref: ObjectRef) -> IntegrityRecord | None:
+        run = self._job.run
+        finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [ref.destination_key]))
+        row = finished.get(ref.destination_key)
+        return recorded_record(row, ref) if row is not None and is_same_source(row, ref) else None
+
+    async def _find_or_create(self, ref: ObjectRef, started_at: float) -> Upload:
+        job, steps = self._job, self.worker.multipart
+        pinned = await steps.pin(ref)
+        plan = plan_parts(ref.size, job.config.routing.part_size_bytes)
+        upload = Upload(
+            identity=upload_identity(
+                job.config.destination_endpoint.endpoint_url or "",
+                job.config.destination.bucket,
+                job.config.source.endpoint_url or "",
+                ref,
+                pinned.etag,
+                plan.part_size,
+            ),
+            upload_id="",
+            source=ref,
+            source_etag=pinned.etag,
+            destination_bucket=job.config.destination.bucket,
+            part_size=plan.part_size,
+            part_count=plan.count,
+            full_object_crc=job.destination_can.full_object_crc,
+            started_at=started_at,
+        )
+        return await self._find(upload) or await self._create(upload, pinned)
+
+    async def _find(self, upload: Upload) -> Upload | None:
+        """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
+        stored = await self._ledger(lambda conn: queries.find_upload(conn, upload.identity))
+        if stored is None or stored.state != UploadEnd.OPEN:
+            return None
+        recorded = await self._ledger(lambda conn: queries.parts_of(conn, upload.identity))
+        found = upload._replace(upload_id=stored.upload_id)
+        try:
+            held = await self.worker.multipart.stored_parts(upload.source.destination_key, stored.upload_id)
+        except UploadGone:
+            # all parts in and the upload gone: it may be completed, which only CompleteUploads can tell
+            if len(recorded) == upload.part_count:
+                return found._replace(recorded=tuple(recorded))
+            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, UploadEnd.ABORTED))
+            return None
+        return found._replace(recorded=tuple(part for part in recorded if _is_held(part, held)))
+
+    async def _create(self, upload: Upload, pinned: PinnedSource) -> Upload:
+        steps, run = self.worker.multipart, self._job.run
+        created = upload._replace(upload_id=await steps.create(upload.source, pinned))
+        winner = await self._ledger(lambda conn: queries.adopt_upload(conn, run, created))
+        if winner.upload_id != created.upload_id:
+            await steps.abort(upload.source.destination_key, created.upload_id)
+        return upload._replace(upload_id=winner.upload_id)
+
+    async def _ledger(self, call: Callable[[Any], T]) -> T:
+        return await asyncio.to_thread(self.worker.ledger.call, call)
+
+
+def _is_held(part: PartRecord, held: dict[int, tuple[str, int]]) -> bool:
+    return held.get(part.number) == (part.etag, part.size)
+
+
+def _tagged(result: Any) -> Any:
+    return beam.pvalue.TaggedOutput(RECORDS, result) if isinstance(result, IntegrityRecord) else result

@@ -1,0 +1,97 @@
+"""ReadInventory: inventory files, verified and spooled, into batches of rows.
+
+One element in is a `FileSlice`. A file is checked (size, MD5, and that it can be read to its end)
+before a row of it goes on; a corrupt one raises InvalidInput, which fails the run.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+
+from model.objects import BadRow, InventoryRow
+from storage.inventory.errors import CorruptInventoryFile
+from storage.inventory.location import InventoryStore, LocalInventoryStore
+from storage.inventory.manifest import Manifest
+from storage.inventory.rows import count_rows, read_rows
+from storage.inventory.s3_store import S3InventoryStore
+from storage.inventory.spool import spool
+from transforms.context import FileSlice, JobContext
+from transforms.tallies import TALLIES, TallyBook
+from transforms.worker_dofn import WorkerDoFn
+
+RowBatch = list[InventoryRow | BadRow]
+"""Up to a thousand rows of one file: what travels between the fused steps before routing."""
+
+BATCH_ROWS = 1_000
+
+
+class ReadInventory(beam.PTransform):
+    """PCollection of `FileSlice` to `RowBatch`es; tallies of the rows read beside it.
+
+    Args:
+      job: the run's context.
+    """
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, slices: Any) -> Any:
+        return (
+            slices
+            | "SpreadFiles" >> beam.Reshuffle()
+            | "ReadFiles" >> beam.ParDo(_ReadFileFn(self._job)).with_outputs(TALLIES, main="batches")
+        )
+
+
+class _ReadFileFn(WorkerDoFn):
+    def start_bundle(self) -> None:
+        self._tallies = TallyBook()
+
+    def process(self, element: FileSlice) -> Iterator[RowBatch]:
+        job = self._job
+        file = job.manifest.files[element.file_number]
+        store = inventory_store(job.manifest, self.worker.source_control)
+        try:
+            path = spool(store, file, spool_folder(job.config.inventory.spool_dir))
+            if element.stop is None:
+                count_rows(path, job.manifest.format)
+        except CorruptInventoryFile:
+            if not job.config.inventory.skip_bad_files:
+                raise
+            return
+        batches = read_rows(
+            path,
+            job.manifest.format,
+            job.manifest.columns,
+            file,
+            csv_key_encoding=job.config.inventory.csv_key_encoding,
+            start_row=element.start,
+            stop_row=element.stop,
+            batch_rows=BATCH_ROWS,
+        )
+        for batch in batches:
+            self._tallies.add(element.file_number, None, None, len(batch), _stated_bytes(batch))
+            yield batch
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield from self._tallies.close_tagged()
+
+
+def inventory_store(manifest: Manifest, control: Any) -> InventoryStore:
+    """Where this manifest's files are read from. `control` is the source's boto3 client."""
+    return S3InventoryStore(control) if str(manifest.uri).startswith("s3://") else LocalInventoryStore()
+
+
+def spool_folder(named: str | None) -> Path:
+    """The folder inventory files are spooled to."""
+    return Path(named) if named else Path(tempfile.gettempdir()) / "s3ferry-spool"
+
+
+def _stated_bytes(batch: Iterable[InventoryRow | BadRow]) -> int:
+    return sum(row.size or 0 for row in batch if isinstance(row, InventoryRow))

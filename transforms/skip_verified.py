@@ -1,0 +1,106 @@
+"""SkipVerified: objects an earlier run proved, and that have not changed since, end here as SKIPPED.
+
+One ledger query per batch of about a thousand. An object is skipped when its source row is the one
+that was copied, its destination evidence is the best this endpoint gives, and, where every
+destination object is to be looked at, a HEAD finds it there with the ETag recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+
+from ledger import queries
+from model.errors import TransferError
+from model.objects import ObjectRef
+from model.routing import size_class
+from model.status import Status
+from transforms.context import JobContext, boundaries, trusted_evidence
+from transforms.tallies import TALLIES, TallyBook
+from transforms.worker_dofn import WorkerDoFn
+
+_HEADS_AT_ONCE = 64
+
+
+class SkipVerified(beam.PTransform):
+    """Lists of `ObjectRef` to the `ObjectRef`s still to be copied, one by one; tallies beside them.
+
+    Args:
+      job: the run's context.
+    """
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, refs: Any) -> Any:
+        return refs | "Skip" >> beam.ParDo(_SkipFn(self._job)).with_outputs(TALLIES, main="refs")
+
+
+class _SkipFn(WorkerDoFn):
+    def start_bundle(self) -> None:
+        self._tallies = TallyBook()
+
+    def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
+        job = self._job
+        keys = [ref.destination_key for ref in element]
+        evidence = trusted_evidence(job)
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run.job, keys, evidence))
+        claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
+        same = {ref for ref, row in claims if _unchanged(ref, row)}
+        if same and (job.check_each or any(ref.etag is None for ref in same)):
+            looks = [(ref, row) for ref, row in claims if ref in same]
+            same = self.worker.engine.run(self._still_there(looks))
+        for ref in element:
+            if ref in same:
+                kind = size_class(ref.size, boundaries(job.config))
+                self._tallies.add(ref.file_number, kind, Status.SKIPPED, 1, ref.size)
+            else:
+                yield ref
+
+    def finish_bundle(self) -> Iterator[Any]:
+        yield from self._tallies.close_tagged()
+
+    async def _still_there(self, claims: list[tuple[ObjectRef, queries.VerifiedRow]]) -> set[ObjectRef]:
+        places = asyncio.Semaphore(_HEADS_AT_ONCE)
+
+        async def one(ref: ObjectRef, row: queries.VerifiedRow) -> ObjectRef | None:
+            async with places:
+                source_same = ref.etag is not None or await self._source_has(ref, row)
+                there = not self._job.check_each or await self._destination_has(ref, row)
+                return ref if source_same and there else None
+
+        found = await asyncio.gather(*(one(ref, row) for ref, row in claims))
+        return {ref for ref in found if ref is not None}
+
+    async def _source_has(self, ref: ObjectRef, row: queries.VerifiedRow) -> bool:
+        """A row without an ETag says nothing of change: the source itself is asked."""
+        copies = self.worker.copies
+        try:
+            headers = await copies.source.head(ref.bucket, ref.key, version=ref.version_id, checksum_mode=False)
+        except TransferError:
+            return False
+        return headers.get("etag", "").strip('"') == row.source_etag
+
+    async def _destination_has(self, ref: ObjectRef, row: queries.VerifiedRow) -> bool:
+        copies = self.worker.copies
+        try:
+            headers = await copies.destination.head(
+                copies.rules.destination_bucket, ref.destination_key, checksum_mode=False
+            )
+        except TransferError:
+            return False
+        return headers.get("etag", "").strip('"') == row.destination_etag
+
+
+def _unchanged(ref: ObjectRef, row: queries.VerifiedRow) -> bool:
+    return (
+        row.source_bucket == ref.bucket
+        and row.source_key == ref.key
+        and row.source_version == ref.version_id
+        and row.size == ref.size
+        and (ref.etag is None or row.source_etag == ref.etag)
+    )

@@ -1,0 +1,181 @@
+"""`Worker`: the one engine, the two clients and the ledger session of a worker process.
+
+The only global state of the package. DoFns ask for it in `setup`; the first one makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ledger.dsn import ledger_dsn
+from ledger.session import LedgerSession
+from model.errors import RunBroken
+from model.status import SizeClass, Status
+from model.version import VERSION
+from options.config import EndpointOptions
+from options.values import failure_limit
+from storage.client import S3Client
+from storage.config import StoreConfig
+from storage.control import make_control_client
+from storage.copier import CopyContext, CopyRules
+from storage.credentials import make_session, region_of
+from storage.engine import Engine
+from storage.limits import Admission, EndpointLimit, Rate
+from storage.multipart import CONTROL_THREADS, Multipart
+from storage.signing import Signer
+from storage.transport_pyreqwest import PyreqwestTransport
+from storage.transport_verbatim import VerbatimTransport
+from transforms.context import JobContext, evidence_grade, store_config, transfer_limits
+
+_FAILED = frozenset({Status.FAILED, Status.MISMATCH})
+
+
+class Worker:
+    """What one process needs to take work for one run. Made on first use, closed with the process."""
+
+    def __init__(self, job: JobContext) -> None:
+        if job.version != VERSION:
+            raise RunBroken(
+                f"this worker has s3ferry {VERSION}, the job was made by {job.version}: install that version"
+            )
+        dsn = ledger_dsn(os.environ)
+        if dsn is None:
+            raise RunBroken("this worker has no ledger: set LEDGER_DSN in the worker's own environment")
+        config = job.config
+        self.job = job
+        self.limits = transfer_limits(config, job.workers)
+        self.counters: dict[str, int] = {}
+        self._failure_limit = failure_limit(config.run.max_failures) if config.run.max_failures else None
+        in_flight = self.limits.small_in_flight + self.limits.medium_in_flight + self.limits.parts_in_flight
+        endpoint_limits = (EndpointLimit(in_flight), EndpointLimit(in_flight))
+        self.admission = Admission(
+            {
+                SizeClass.SMALL: self.limits.small_in_flight,
+                SizeClass.MEDIUM: self.limits.medium_in_flight,
+                SizeClass.LARGE: self.limits.parts_in_flight,
+            },
+            self.limits.memory_budget_bytes,
+            endpoint_limits,
+        )
+        self.engine = Engine()
+        source, self.source_control = open_client(
+            config.source, store_config(config.source, config), endpoint_limits[0]
+        )
+        destination, control = open_client(
+            config.destination_endpoint, store_config(config.destination_endpoint, config), endpoint_limits[1]
+        )
+        self.copies = CopyContext(
+            source=source,
+            destination=destination,
+            destination_control=control,
+            source_can=job.source_can,
+            destination_can=job.destination_can,
+            rules=CopyRules(
+                destination_bucket=config.destination.bucket,
+                evidence=evidence_grade(config),
+                copy_changed=config.copy.on_change == "copy",
+                remove_mismatch=config.copy.on_mismatch == "remove",
+                source_etag_md5=config.copy.source_etag == "md5",
+            ),
+            limits=self.limits,
+            requests=Rate(self.limits.requests_per_s),
+            bytes=Rate(self.limits.bytes_per_s),
+        )
+        self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
+        self.multipart = Multipart(self.copies, self._threads)
+        self.ledger = LedgerSession(
+            dsn,
+            job.run,
+            flush_rows=config.ledger.flush_rows,
+            flush_bytes=config.ledger.flush_bytes,
+            flush_interval_s=config.ledger.flush_interval_s,
+            lease_ttl_s=config.ledger.lease_ttl_s,
+            worker_id=f"{socket.gethostname()}-{os.getpid()}",
+            on_stop=self.stop,
+            on_lease_lost=self.engine.cancel_all,
+        )
+        self.ledger.report(self.counters)
+
+    def stop(self, reason: str) -> None:
+        """Admit nothing more; what is under way ends."""
+        self.engine.soon(self.admission.stop, reason)
+
+    def count(self, size_class: SizeClass, status: Status, size: int) -> None:
+        """Count one ended object for the heartbeat; trips the circuit breaker of `--max_failures`.
+
+        Called on the engine's loop only.
+        """
+        counters = self.counters
+        for name, amount in ((f"{size_class}.objects", 1), (f"{size_class}.bytes", size)):
+            counters[name] = counters.get(name, 0) + amount
+        if status in _FAILED:
+            counters["failed"] = counters.get("failed", 0) + 1
+            counters[f"{size_class}.failed"] = counters.get(f"{size_class}.failed", 0) + 1
+            ended = sum(counters.get(f"{name}.objects", 0) for name in SizeClass)
+            if self._failure_limit is not None and self._failure_limit.exceeded(counters["failed"], ended):
+                self.admission.stop("max_failures")
+
+    def close(self) -> None:
+        """Flush the ledger, close the connections, end the loop. May be called twice."""
+        self.ledger.close()
+        self.engine.run(self.copies.source.close())
+        self.engine.run(self.copies.destination.close())
+        self.engine.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def open_client(side: EndpointOptions, store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:
+    """The data-plane client and the boto3 client of one endpoint."""
+    session = make_session(store)
+    control = make_control_client(store, session)
+    signer = Signer(session, region_of(store, session), side.side)
+    timeouts: dict[str, Any] = {
+        "connect_timeout_s": store.connect_timeout_s,
+        "idle_timeout_s": store.idle_timeout_s,
+        "ca_bundle": store.ca_bundle,
+    }
+    client = S3Client(
+        store, control.meta.endpoint_url, signer, PyreqwestTransport(**timeouts), VerbatimTransport(**timeouts), limit
+    )
+    return client, control
+
+
+class _Shared:
+    """The process's worker. A run with another token closes the one before it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._worker: Worker | None = None
+
+    def get(self, job: JobContext, make: Callable[[JobContext], Worker] = Worker) -> Worker:
+        with self._lock:
+            if self._worker is None or self._worker.job.token != job.token:
+                if self._worker is not None:
+                    self._worker.close()
+                self._worker = None
+                self._worker = make(job)
+            return self._worker
+
+    def close(self) -> None:
+        with self._lock:
+            if self._worker is not None:
+                self._worker.close()
+            self._worker = None
+
+
+_shared = _Shared()
+
+
+def worker_of(job: JobContext) -> Worker:
+    """The worker of this process for `job`. Raises RunBroken where it cannot take work."""
+    return _shared.get(job)
+
+
+def close_worker() -> None:
+    """Close this process's worker, if there is one."""
+    _shared.close()

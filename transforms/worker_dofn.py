@@ -1,0 +1,69 @@
+"""The base of the DoFns that use the process's worker, and of those that run work on its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+from model.errors import RunBroken
+from transforms.context import JobContext
+from transforms.worker import Worker, worker_of
+
+if TYPE_CHECKING:
+    from storage.engine import Bundle
+
+
+class WorkerDoFn(beam.DoFn):
+    """Holds the job; takes the process's worker in `setup`."""
+
+    def __init__(self, job: JobContext) -> None:
+        self._job = job
+        self._worker: Worker | None = None
+
+    def setup(self) -> None:
+        self._worker = worker_of(self._job)
+
+    @property
+    def worker(self) -> Worker:
+        if self._worker is None:
+            raise RunBroken("setup was not called on this DoFn")
+        return self._worker
+
+
+class EngineDoFn(WorkerDoFn):
+    """A DoFn whose work runs on the engine: submit in `process`, hand over what is finished, drain at the end.
+
+    A bundle that failed left its tasks behind; the next `start_bundle` cancels them, so that its
+    results reach no other bundle.
+    """
+
+    def __init__(self, job: JobContext) -> None:
+        super().__init__(job)
+        self._bundle: Bundle[Any] | None = None
+
+    def start_bundle(self) -> None:
+        if self._bundle is not None:
+            self._bundle.cancel()
+        self._bundle = self.worker.engine.open_bundle()
+
+    @property
+    def bundle(self) -> Bundle[Any]:
+        if self._bundle is None:
+            raise RunBroken("start_bundle was not called on this DoFn")
+        return self._bundle
+
+    def finished(self, most_pending: int) -> Iterator[Any]:
+        """Results that are ready; waits while more than `most_pending` are under way."""
+        try:
+            yield from self.bundle.finished(most_pending)
+        except RunBroken:
+            self.worker.ledger.flush()
+            raise
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for result in self.finished(0):
+            yield GlobalWindows.windowed_value(result)
+        self._bundle = None

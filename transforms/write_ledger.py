@@ -1,0 +1,96 @@
+"""WriteLedger: integrity records, or parts, into PostgreSQL; passes on only what is durable.
+
+It stands inside each branch, fused behind the effect, so that rows are written while the branch still
+copies. The buffer belongs to the process's ledger session; this step hands rows over and waits for
+its tickets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.window import GlobalWindows
+
+from model.records import IntegrityRecord, PartOutcome, PartResult
+from transforms.context import JobContext
+from transforms.tallies import TallyBook
+from transforms.worker_dofn import WorkerDoFn
+
+_HANDED_OVER_AT_ONCE = 500
+_TICKETS_OUT = 8
+
+
+class WriteLedger(beam.PTransform):
+    """PCollection of `IntegrityRecord` to tallies, or of `PartResult` to the same results, once durable.
+
+    Args:
+      job: the run's context.
+      parts: whether the elements are part results.
+    """
+
+    def __init__(self, job: JobContext, *, parts: bool = False) -> None:
+        super().__init__()
+        self._job = job
+        self._parts = parts
+
+    def expand(self, elements: Any) -> Any:
+        write = _WritePartsFn(self._job) if self._parts else _WriteObjectsFn(self._job)
+        return elements | "Write" >> beam.ParDo(write)
+
+
+class _WriteObjectsFn(WorkerDoFn):
+    def start_bundle(self) -> None:
+        self._tallies = TallyBook()
+        self._records: list[IntegrityRecord] = []
+        self._tickets: deque[tuple[Any, list[IntegrityRecord]]] = deque()
+
+    def process(self, element: IntegrityRecord) -> None:
+        if element.recorded:
+            self._tallies.add_record(element, element.status)
+            return
+        self._records.append(element)
+        if len(self._records) >= _HANDED_OVER_AT_ONCE:
+            self._hand_over()
+            while len(self._tickets) > _TICKETS_OUT:
+                self._settle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        if self._records:
+            self._hand_over()
+        while self._tickets:
+            self._settle()
+        yield from self._tallies.close()
+
+    def _hand_over(self) -> None:
+        self._tickets.append((self.worker.ledger.write(self._records), self._records))
+        self._records = []
+
+    def _settle(self) -> None:
+        ticket, records = self._tickets.popleft()
+        for record, outcome in zip(records, ticket.wait(), strict=True):
+            self._tallies.add_record(record, outcome.status)
+
+
+class _WritePartsFn(WorkerDoFn):
+    def start_bundle(self) -> None:
+        self._tickets: deque[tuple[Any, PartResult]] = deque()
+
+    def process(self, element: PartResult) -> Iterator[PartResult]:
+        if element.outcome is not PartOutcome.DONE or element.part is None:
+            yield element
+            return
+        self._tickets.append((self.worker.ledger.write_parts([(element.upload.identity, element.part)]), element))
+        while len(self._tickets) > _TICKETS_OUT:
+            yield self._settle()
+
+    def finish_bundle(self) -> Iterator[Any]:
+        while self._tickets:
+            yield GlobalWindows.windowed_value(self._settle())
+
+    def _settle(self) -> PartResult:
+        ticket, result = self._tickets.popleft()
+        ticket.wait()
+        return result
