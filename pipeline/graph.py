@@ -25,8 +25,13 @@ from transforms.tallies import RECORDS, TALLIES
 from transforms.write_ledger import WriteLedger
 
 
-def build_pipeline(pipeline: Any, job: JobContext, slices: Sequence[FileSlice], slice_number: int = 0) -> None:
-    """Add the whole job over `slices` to `pipeline`. One leaf: FinaliseRun."""
+def build_pipeline(
+    pipeline: Any, job: JobContext, slices: Sequence[FileSlice], slice_number: int = 0, *, last: bool = True
+) -> None:
+    """Add the whole job over `slices` to `pipeline`. One leaf: FinaliseRun.
+
+    `slice_number` counts the graphs of one run from 0; `last` says that the run ends with this one.
+    """
     rows = pipeline | "Slices" >> beam.Create(list(slices), reshuffle=False) | "ReadInventory" >> ReadInventory(job)
     selected = rows.batches | "SelectObjects" >> SelectObjects(job)
     wanted = selected.refs | "SkipVerified" >> SkipVerified(job)
@@ -85,7 +90,7 @@ def build_pipeline(pipeline: Any, job: JobContext, slices: Sequence[FileSlice], 
             ended_early,
         )
         | "AllTallies" >> beam.Flatten()
-        | "FinaliseRun" >> FinaliseRun(job, slice_number)
+        | "FinaliseRun" >> FinaliseRun(job, slice_number, last=last)
     )
 
 

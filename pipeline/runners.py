@@ -6,15 +6,14 @@ download it and something else when it cannot.
 
 from __future__ import annotations
 
-import logging
 import os
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from options.config import JobConfig
-
-_LOGGER = logging.getLogger("s3ferry")
 
 LOCAL_RUNNERS = frozenset({"DirectRunner", "FnApiRunner"})
 
@@ -30,35 +29,37 @@ def is_local(config: JobConfig) -> bool:
     return config.run.runner in LOCAL_RUNNERS
 
 
-def beam_arguments(config: JobConfig) -> list[str]:
-    """The arguments for Beam's PipelineOptions; what the user gave comes last and wins."""
-    if not is_local(config):
-        return [f"--runner={config.run.runner}", *config.beam_args]
-    workers = worker_count(config)
-    mode = "multi_processing" if workers > 1 else "in_memory"
-    return [
-        "--runner=FnApiRunner",
-        f"--direct_num_workers={workers}",
-        f"--direct_running_mode={mode}",
-        *config.beam_args,
-    ]
-
-
-def run_graph(arguments: list[str], build: Callable[[Any], None]) -> None:
+def run_graph(config: JobConfig, build: Callable[[Any], None]) -> None:
     """Build and run one graph to its end. Raises what the runner raises."""
     import apache_beam as beam  # noqa: PLC0415 - a heavy import
     from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415
 
-    pipeline = beam.Pipeline(options=PipelineOptions(arguments))
+    if is_local(config):
+        workers = worker_count(config)
+        options = PipelineOptions([f"--direct_num_workers={workers}", *config.beam_args])
+        pipeline = beam.Pipeline(runner=_local_runner(workers), options=options)
+    else:
+        pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={config.run.runner}", *config.beam_args]))
     build(pipeline)
     pipeline.run().wait_until_finish()
+
+
+def _local_runner(workers: int) -> Any:
+    """FnApiRunner: in this process for one worker, else with worker processes that log through the driver only."""
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner  # noqa: PLC0415
+    from apache_beam.transforms.environments import SubprocessSDKEnvironment  # noqa: PLC0415
+
+    if workers == 1:
+        return FnApiRunner()
+    command = f"{sys.executable} -m pipeline.worker"
+    return FnApiRunner(default_environment=SubprocessSDKEnvironment.from_command_string(command))
 
 
 class GraphThread(threading.Thread):
     """Runs graphs apart from the main thread, which stays free for signals.
 
-    Started with SIGINT and SIGTERM blocked, so that the worker processes it starts inherit that: a
-    signal to the whole process group reaches the driver alone, and the workers drain on its word.
+    SIGINT and SIGTERM are blocked for it, and the worker processes it starts inherit that: a signal to
+    the whole process group reaches the driver alone, and the workers drain on its word.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
@@ -66,8 +67,16 @@ class GraphThread(threading.Thread):
         self._work = work
         self.error: BaseException | None = None
 
+    def start_with_signals_blocked(self) -> None:
+        blocked = {signal.SIGINT, signal.SIGTERM}
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)
+        try:
+            self.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+
     def run(self) -> None:
         try:
             self._work()
-        except BaseException as error:  # noqa: BLE001 - handed to the main thread, which raises it
+        except BaseException as error:  # handed to the main thread, which raises it
             self.error = error

@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 
 import apache_beam as beam
 
-from ledger import queries
-from model.records import IntegrityRecord
+from ledger import queries, uploads
+from ledger.uploads import UploadState
+from model.records import IntegrityRecord, Upload
 from model.status import SizeClass
 from storage.completion import complete, fail
 from storage.multipart import UploadEnd
@@ -58,14 +59,18 @@ class _CompleteFn(EngineDoFn):
         else:
             record, end = await complete(worker.multipart, upload, assembly.parts, assembly.attempts)
         if end is UploadEnd.ABORTED:
-            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, end))
+            await self._close(upload, UploadState.ABORTED)
         elif end is UploadEnd.COMPLETED:
             # the record first: a crash in between finds the upload open, gone, and its object provable
             ticket = await asyncio.to_thread(worker.ledger.write, [record])
             await asyncio.to_thread(ticket.wait)
-            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, end))
+            await self._close(upload, UploadState.COMPLETED)
         worker.count(SizeClass.LARGE, record.status, record.size)
         return record
+
+    async def _close(self, upload: Upload, state: UploadState) -> None:
+        run = self._job.run
+        await self._ledger(lambda conn: uploads.close_upload(conn, run, upload.identity, upload.upload_id, state))
 
     async def _ledger(self, call: Callable[[Any], T]) -> T:
         return await asyncio.to_thread(self.worker.ledger.call, call)

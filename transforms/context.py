@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ledger.runs import RunRef
+from ledger.leases import RunRef
 from model.routing import Boundaries
 from model.status import DestinationEvidence, Grade, evidence_meeting
 from model.version import VERSION

@@ -11,7 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from ledger import queries
+from ledger import uploads
 from model.records import Part, PartOutcome, PartResult
 from model.status import SizeClass
 from storage.limits import body_cost
@@ -47,7 +47,7 @@ class _CopyPartsFn(EngineDoFn):
             upload = part.upload
             recorded = await asyncio.to_thread(
                 worker.ledger.call,
-                lambda conn: queries.recorded_part(conn, upload.identity, upload.upload_id, part.number),
+                lambda conn: uploads.recorded_part(conn, upload.identity, upload.upload_id, part.number),
             )
             if recorded is not None:
                 return PartResult(upload, part.number, PartOutcome.ALREADY_DONE, recorded)

@@ -1,17 +1,24 @@
-"""FinaliseRun: the one leaf of the graph. Merges the tallies, stores them, and closes the run.
+"""FinaliseRun: the one leaf of the graph. Merges the tallies of a slice and stores them with the run.
 
-Repeatable: a slice's counts replace themselves, and closing a closed run changes nothing. The last
-slice reconciles: rows read must equal the sum of terminal statuses, per input file.
+Repeatable: a slice's counts replace themselves. With the last slice it also closes the run, so that a job
+whose driver is gone closes itself; a driver that is there closes it again with more to say.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 
+from ledger import accounting, runs
+from ledger.accounting import InputFile
+from ledger.connect import Connection
+from model.outcome import Count, Gap, exit_code, outcome_of
+from model.records import Tally
 from transforms.context import JobContext
 from transforms.tallies import MergeTallies
+from transforms.worker_dofn import WorkerDoFn
 
 
 class FinaliseRun(beam.PTransform):
@@ -20,16 +27,50 @@ class FinaliseRun(beam.PTransform):
     Args:
       job: the run's context.
       slice_number: which slice of the manifest this graph ran, from 0.
+      last: whether the run ends with this graph.
     """
 
-    def __init__(self, job: JobContext, slice_number: int) -> None:
+    def __init__(self, job: JobContext, slice_number: int, *, last: bool) -> None:
         super().__init__()
         self._job = job
         self._slice_number = slice_number
+        self._last = last
 
     def expand(self, tallies: Any) -> Any:
         return (
             tallies
             | "Merge" >> beam.CombineGlobally(MergeTallies())
-            | "Close" >> beam.ParDo(_FinaliseFn(self._job, self._slice_number))
+            | "Close" >> beam.ParDo(_FinaliseFn(self._job, self._slice_number, self._last))
         )
+
+
+class _FinaliseFn(WorkerDoFn):
+    def __init__(self, job: JobContext, slice_number: int, last: bool) -> None:
+        super().__init__(job)
+        self._slice_number = slice_number
+        self._last = last
+
+    def process(self, element: list[Tally]) -> Iterator[int]:
+        read = {tally.file_number for tally in element if tally.status is None}
+        files = [_input_file(self._job, number) for number in sorted(read)]
+        self.worker.ledger.call(
+            lambda conn: accounting.write_counts(conn, self._job.run, self._slice_number, files, element)
+        )
+        if self._last:
+            self.worker.ledger.call(self._close)
+        yield sum(tally.objects for tally in element if tally.status is None)
+
+    def _close(self, conn: Connection) -> None:
+        run = self._job.run
+        gaps = [Gap(gap.file_number, gap.expected, gap.found) for gap in accounting.reconcile(conn, run)]
+        counts = [Count(*count) for count in accounting.summary_counts(conn, run.run_id)]
+        stopped = runs.run_status(conn, run.run_id).stop_requested is not None
+        strict = self._job.config.run.strict_source
+        code = exit_code(counts, () if stopped else gaps, stopped=stopped, broken=False, strict_source=strict)
+        summary = {"counts": [list(count) for count in counts], "gaps": [list(gap) for gap in gaps]}
+        runs.finish_run(conn, run, outcome_of(code), int(code), summary)
+
+
+def _input_file(job: JobContext, number: int) -> InputFile:
+    file = job.manifest.files[number]
+    return InputFile(number, str(file.location), file.size or 0, file.md5)

@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 
 import apache_beam as beam
 
-from ledger import queries
+from ledger import queries, uploads
+from ledger.uploads import StoredUpload, UploadState
 from model.errors import TransferError, UploadGone
 from model.objects import ObjectRef
 from model.parts import plan_parts
 from model.records import IntegrityRecord, PartRecord, Upload, upload_identity
 from model.status import SizeClass
 from storage.copier import status_of
-from storage.multipart import PinnedSource, UploadEnd
+from storage.multipart import PinnedSource
 from transforms.context import JobContext
 from transforms.copy_objects import is_same_source, recorded_record
 from transforms.select_objects import unread_record
@@ -102,28 +103,51 @@ class _OpenFn(EngineDoFn):
 
     async def _find(self, upload: Upload) -> Upload | None:
         """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
-        stored = await self._ledger(lambda conn: queries.find_upload(conn, upload.identity))
-        if stored is None or stored.state != UploadEnd.OPEN:
+        stored = await self._ledger(lambda conn: uploads.find_upload(conn, upload.identity))
+        if stored is None or stored.state is not UploadState.OPEN:
             return None
-        recorded = await self._ledger(lambda conn: queries.parts_of(conn, upload.identity))
+        recorded = (await self._ledger(lambda conn: uploads.parts_of(conn, [upload.identity]))).get(upload.identity, ())
         found = upload._replace(upload_id=stored.upload_id)
         try:
             held = await self.worker.multipart.stored_parts(upload.source.destination_key, stored.upload_id)
         except UploadGone:
             # all parts in and the upload gone: it may be completed, which only CompleteUploads can tell
             if len(recorded) == upload.part_count:
-                return found._replace(recorded=tuple(recorded))
-            await self._ledger(lambda conn: queries.close_upload(conn, upload.identity, UploadEnd.ABORTED))
+                return found._replace(recorded=recorded)
+            run = self._job.run
+            await self._ledger(
+                lambda conn: uploads.close_upload(conn, run, upload.identity, stored.upload_id, UploadState.ABORTED)
+            )
             return None
         return found._replace(recorded=tuple(part for part in recorded if _is_held(part, held)))
 
     async def _create(self, upload: Upload, pinned: PinnedSource) -> Upload:
         steps, run = self.worker.multipart, self._job.run
-        created = upload._replace(upload_id=await steps.create(upload.source, pinned))
-        winner = await self._ledger(lambda conn: queries.adopt_upload(conn, run, created))
+        created = self._stored(upload, await steps.create(upload.source, pinned))
+        winner = await self._ledger(lambda conn: uploads.adopt_upload(conn, run, created))
         if winner.upload_id != created.upload_id:
             await steps.abort(upload.source.destination_key, created.upload_id)
         return upload._replace(upload_id=winner.upload_id)
+
+    def _stored(self, upload: Upload, upload_id: str) -> StoredUpload:
+        ref, config = upload.source, self._job.config
+        return StoredUpload(
+            identity=upload.identity,
+            upload_id=upload_id,
+            source_endpoint=config.source.endpoint_url or "",
+            source_bucket=ref.bucket,
+            source_key=ref.key,
+            source_version=ref.version_id,
+            source_etag=upload.source_etag,
+            destination_endpoint=config.destination_endpoint.endpoint_url or "",
+            destination_bucket=upload.destination_bucket,
+            destination_key=ref.destination_key,
+            size=ref.size,
+            part_size=upload.part_size,
+            part_count=upload.part_count,
+            full_object_crc=upload.full_object_crc,
+            started_at=upload.started_at,
+        )
 
     async def _ledger(self, call: Callable[[Any], T]) -> T:
         return await asyncio.to_thread(self.worker.ledger.call, call)

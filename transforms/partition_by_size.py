@@ -41,7 +41,8 @@ class PartitionBySize(beam.PTransform):
 
     def expand(self, refs: Any) -> Branches:
         routing = self._routing
-        small, medium, large = refs | "BySize" >> beam.Partition(_branch_of, len(CLASSES), self._boundaries)
+        by_size: Any = beam.Partition(_branch_of, len(CLASSES), self._boundaries)  # type: ignore[arg-type] # takes a function
+        small, medium, large = refs | "BySize" >> by_size
         return Branches(
             small
             | "PackSmall" >> beam.ParDo(_PackFn(SizeClass.SMALL, routing.small_unit_objects, routing.small_unit_bytes)),

@@ -58,6 +58,7 @@ class _SkipFn(WorkerDoFn):
             if ref in same:
                 kind = size_class(ref.size, boundaries(job.config))
                 self._tallies.add(ref.file_number, kind, Status.SKIPPED, 1, ref.size)
+                self.worker.pass_over(1)
             else:
                 yield ref
 

@@ -120,6 +120,10 @@ class Worker:
             if self._failure_limit is not None and self._failure_limit.exceeded(counters["failed"], ended):
                 self.admission.stop("max_failures")
 
+    def pass_over(self, rows: int) -> None:
+        """Count rows that end without a transfer, for the heartbeat."""
+        self.counters["passed_over"] = self.counters.get("passed_over", 0) + rows
+
     def close(self) -> None:
         """Flush the ledger, close the connections, end the loop. May be called twice."""
         self.ledger.close()

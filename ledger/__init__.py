@@ -1,0 +1,1 @@
+"""The PostgreSQL ledger, without Beam: schema, runs and leases, batched writing, queries."""

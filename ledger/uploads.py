@@ -1,0 +1,112 @@
+"""Multipart uploads and their parts: what makes a large object resumable."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection
+from enum import StrEnum
+from typing import NamedTuple, cast
+
+from ledger.connect import Connection
+from ledger.leases import RunRef, fenced
+from model.records import PartRecord
+
+
+class UploadState(StrEnum):
+    """How an upload stands. Only an open one has parts to go on with."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    ABORTED = "aborted"
+
+
+class StoredUpload(NamedTuple):
+    """One row of `uploads`. `identity` is `model.records.upload_identity`'s, sizes are in bytes.
+
+    `started_at` is in seconds since the epoch, ETags are without quotes.
+    """
+
+    identity: str
+    upload_id: str
+    source_endpoint: str
+    source_bucket: str
+    source_key: str
+    source_version: str | None
+    source_etag: str
+    destination_endpoint: str
+    destination_bucket: str
+    destination_key: str
+    size: int
+    part_size: int
+    part_count: int
+    full_object_crc: bool
+    started_at: float
+    state: UploadState = UploadState.OPEN
+
+
+_FIELDS = StoredUpload._fields[:-2]
+_SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads"  # noqa: S608
+_INSERT = (
+    f"INSERT INTO uploads AS kept (job, run_id, state, started_at, {', '.join(_FIELDS)})"  # noqa: S608
+    " VALUES (%(job)s, %(run_id)s, 'open', to_timestamp(%(started_at)s), "
+    + ", ".join(f"%({name})s" for name in _FIELDS)
+    + ") ON CONFLICT (identity) DO UPDATE SET job = excluded.job, run_id = excluded.run_id, state = excluded.state,"
+    " started_at = excluded.started_at, closed_at = NULL, "
+    + ", ".join(f"{name} = excluded.{name}" for name in _FIELDS)
+    + " WHERE kept.state <> 'open' RETURNING upload_id"
+)
+
+
+def find_upload(conn: Connection, identity: str) -> StoredUpload | None:
+    """The upload of that identity, whatever its state, or None."""
+    row = conn.execute(f"{_SELECT} WHERE identity = %s", (identity,)).fetchone()
+    if row is None:
+        return None
+    *fields, state = row
+    return StoredUpload._make((*fields, UploadState(state)))
+
+
+def adopt_upload(conn: Connection, ref: RunRef, upload: StoredUpload) -> StoredUpload:
+    """Stores `upload` as open, or gives back the open one that was there first: abort your own then.
+
+    A completed or aborted one of the same identity is replaced and its parts forgotten. Repeatable. Raises
+    LeaseLost when fenced off.
+    """
+    with fenced(conn, ref):
+        values = {**upload._asdict(), "job": ref.job, "run_id": ref.run_id}
+        if conn.execute(_INSERT, values).fetchone():
+            conn.execute("DELETE FROM parts WHERE identity = %s", (upload.identity,))
+            return upload._replace(state=UploadState.OPEN)
+        return cast("StoredUpload", find_upload(conn, upload.identity))
+
+
+def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[PartRecord, ...]]:
+    """The recorded parts of each upload that has any, by number."""
+    found: defaultdict[str, list[PartRecord]] = defaultdict(list)
+    rows = conn.execute(
+        "SELECT identity, part_number, size, etag, md5, sha256, crc64nvme FROM parts WHERE identity = ANY(%s)"
+        " ORDER BY identity, part_number",
+        (list(identities),),
+    )
+    for identity, *part in rows:
+        found[identity].append(PartRecord(*part))
+    return {identity: tuple(parts) for identity, parts in found.items()}
+
+
+def recorded_part(conn: Connection, identity: str, upload_id: str, part_number: int) -> PartRecord | None:
+    """The part as recorded, if it is of the upload `upload_id` and that is still open; else None."""
+    row = conn.execute(
+        "SELECT part_number, p.size, etag, md5, sha256, crc64nvme FROM parts p JOIN uploads u USING (identity)"
+        " WHERE identity = %s AND part_number = %s AND upload_id = %s AND state = 'open'",
+        (identity, part_number, upload_id),
+    ).fetchone()
+    return PartRecord(*row) if row else None
+
+
+def close_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str, state: UploadState) -> None:
+    """Marks the upload completed or aborted; repeatable, and nothing if another upload took its place."""
+    with fenced(conn, ref):
+        conn.execute(
+            "UPDATE uploads SET state = %s, closed_at = clock_timestamp() WHERE identity = %s AND upload_id = %s",
+            (state.value, identity, upload_id),
+        )

@@ -1,0 +1,99 @@
+"""The driver's eye on a running graph: progress from the workers' heartbeats, and the circuit breaker."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import time
+from types import TracebackType
+from typing import Self
+
+from ledger import queries, runs
+from ledger.leases import RunRef
+from ledger.session import LedgerSession
+from model import errors
+from model.errors import InvalidInput, RunBroken, S3ferryError
+from model.status import SizeClass
+from options.values import FailureLimit
+from pipeline.progress import ClassProgress, ProgressSnapshot, open_progress
+
+_LOGGER = logging.getLogger("s3ferry")
+
+_LOOK_EVERY_S = 1.0
+_JOIN_S = 0.2
+_RAISED = re.compile(r"\b(?:model\.errors|storage\.inventory\.errors)\.(\w+): ([^\n]*)")
+MAX_FAILURES = "max_failures"
+"""The reason a run is stopped for when its circuit breaker trips."""
+
+
+class Watch:
+    """Shows how the run goes and stops it above `limit` failures. `rows_total` where it is known."""
+
+    def __init__(self, session: LedgerSession, ref: RunRef, rows_total: int | None, limit: FailureLimit | None) -> None:
+        self._session = session
+        self._ref = ref
+        self._rows_total = rows_total
+        self._limit = limit
+        self._progress = open_progress(sys.stderr)
+        self._next_look = 0.0
+
+    def __enter__(self) -> Self:
+        self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._next_look = 0.0
+        self.look()
+        self._progress.__exit__(kind, error, trace)
+
+    def look(self) -> float:
+        """Look if it is time to; returns seconds until it is worth calling again."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_EVERY_S
+            try:
+                sums = self._session.call(lambda conn: queries.progress(conn, self._ref.run_id))
+            except RunBroken as error:
+                _LOGGER.debug("no progress to show: %s", error)
+                return _LOOK_EVERY_S
+            self._show(sums, now)
+            self._break_circuit(sums)
+        return _JOIN_S
+
+    def _show(self, sums: dict[str, int], now: float) -> None:
+        classes = tuple(
+            ClassProgress(
+                name,
+                sums.get(f"{name}.objects", 0),
+                sums.get(f"{name}.bytes", 0),
+                sums.get(f"{name}.failed", 0),
+            )
+            for name in SizeClass
+            if f"{name}.objects" in sums
+        )
+        ended = sum(one.objects for one in classes) + sums.get("passed_over", 0)
+        self._progress.update(ProgressSnapshot(now, ended, self._rows_total, classes))
+
+    def _break_circuit(self, sums: dict[str, int]) -> None:
+        failed, ended = sums.get("failed", 0), sum(sums.get(f"{name}.objects", 0) for name in SizeClass)
+        if self._limit is not None and self._limit.exceeded(failed, ended):
+            self._session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, MAX_FAILURES))
+            self._limit = None
+
+
+def failure_in(error: BaseException) -> S3ferryError:
+    """What a graph failed of. Runners hand over a RuntimeError whose text holds the worker's traceback."""
+    if isinstance(error, S3ferryError):
+        return error
+    raised = _RAISED.findall(str(error))
+    if raised:
+        name, message = raised[-1]
+        kind = getattr(errors, name, InvalidInput)
+        return kind(message) if issubclass(kind, S3ferryError) else RunBroken(message)
+    last = str(error).strip().rpartition("\n")[2]
+    failure = RunBroken(f"the graph failed: {type(error).__name__}: {last}")
+    failure.__cause__ = error
+    return failure

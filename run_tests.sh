@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# All checks and all tests; arguments go to pytest. Needs Python >= 3.11, and Go for the servers of the tests.
+# A server that is missing skips the tests that need it; with CI=true it is a failure.
+# S3FERRY_TEST_VENV names the virtual environment (default: .venv-test beside this script).
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=${S3FERRY_TEST_VENV:-$here/.venv-test}
+# shellcheck source=local/venv.sh
+. "$here/local/venv.sh"
+ensure_venv "$here" "$venv" local,test
+
+cd "$here"
+tests/install_tools.sh || [ "${CI:-}" != true ]
+PATH=$venv/bin:$PATH
+ruff check .
+ruff format --check .
+mypy
+lint-imports
+exec python -m pytest -n 2 "$@"
