@@ -19,18 +19,13 @@ if TYPE_CHECKING:
 class WorkerDoFn(beam.DoFn):
     """Holds the job; takes the process's worker in `setup`."""
 
+    worker: Worker
+
     def __init__(self, job: JobContext) -> None:
         self._job = job
-        self._worker: Worker | None = None
 
     def setup(self) -> None:
-        self._worker = worker_of(self._job)
-
-    @property
-    def worker(self) -> Worker:
-        if self._worker is None:
-            raise RunBroken("setup was not called on this DoFn")
-        return self._worker
+        self.worker = worker_of(self._job)
 
 
 class EngineDoFn(WorkerDoFn):
@@ -40,20 +35,15 @@ class EngineDoFn(WorkerDoFn):
     results reach no other bundle.
     """
 
-    def __init__(self, job: JobContext) -> None:
-        super().__init__(job)
-        self._bundle: Bundle[Any] | None = None
+    bundle: Bundle[Any]
+
+    def setup(self) -> None:
+        super().setup()
+        self.bundle = self.worker.engine.open_bundle()
 
     def start_bundle(self) -> None:
-        if self._bundle is not None:
-            self._bundle.cancel()
-        self._bundle = self.worker.engine.open_bundle()
-
-    @property
-    def bundle(self) -> Bundle[Any]:
-        if self._bundle is None:
-            raise RunBroken("start_bundle was not called on this DoFn")
-        return self._bundle
+        self.bundle.cancel()
+        self.bundle = self.worker.engine.open_bundle()
 
     def finished(self, most_pending: int) -> Iterator[Any]:
         """Results that are ready; waits while more than `most_pending` are under way."""
@@ -66,4 +56,3 @@ class EngineDoFn(WorkerDoFn):
     def finish_bundle(self) -> Iterator[Any]:
         for result in self.finished(0):
             yield GlobalWindows.windowed_value(result)
-        self._bundle = None
