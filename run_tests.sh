@@ -13,8 +13,8 @@ ensure_venv "$here" "$venv" local,test
 cd "$here"
 tests/install_tools.sh || [ "${CI:-}" != true ]
 PATH=$venv/bin:$PATH
-ruff check .
-ruff format --check .
+ruff check --extend-exclude .venv-test .
+ruff format --check --extend-exclude .venv-test .
 mypy
 lint-imports
 exec python -m pytest -n 2 "$@"

@@ -25,7 +25,7 @@ from ledger.errors import loses_connection, unavailable
 from ledger.heartbeat import beat
 from ledger.leases import RunRef
 from ledger.process import this_process
-from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing
+from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing, repeat
 from ledger.schema import require_current
 from ledger.writer import RowOutcome, write_dead_letters, write_objects, write_parts
 from model.errors import LeaseLost, LedgerUnavailable, RunBroken
@@ -143,7 +143,8 @@ class LedgerSession:
 
         It is repeated after a lost connection, so it must be repeatable, and short: nothing is renewed
         meanwhile, and each statement ends after a third of the TTL (20 s by default). Sees what was durable
-        before. Raises what `work` raises, RunBroken for what the ledger refuses, and what ended the session.
+        before. Raises what `work` raises, RunBroken for what the ledger refuses, and what ended the
+        session. What may take longer goes by `call_apart`.
         """
         pending: Pending[T] = Pending()
         with self._changed:
@@ -151,6 +152,18 @@ class LedgerSession:
             self._calls.append(_Call(work, pending))
             self._changed.notify_all()
         return pending.result(None)
+
+    def call_apart(self, work: Callable[[Connection], T], statement_timeout_s: float = 600.0) -> T:
+        """As `call`, for what takes long: on a connection of its own and the caller's thread, while the session
+        goes on renewing. Each statement ends after `statement_timeout_s` seconds.
+        """
+        self._refuse_if_ended()
+
+        def bounded(conn: Connection) -> T:
+            with transaction(conn, statement_timeout_s):
+                return work(conn)
+
+        return repeat(self._dsn, f"run {self._ref.run_id} {self._worker_id}", bounded, self._retry_for_s)
 
     def report(self, counters: Mapping[str, int]) -> None:
         """Sets the counters that heartbeats leave in `workers`; looked at with each, so they may go on counting."""

@@ -27,7 +27,7 @@ from model.errors import S3ferryError
 
 SOURCE, DESTINATION, INVENTORY = "source", "destination", "inventory"
 REGION = "us-east-1"
-ACCESS_KEY, SECRET_KEY = "demonstration", "not-a-secret"
+ACCESS_KEY, SECRET_KEY = "embedded-access-key", "embedded-secret-key"
 JOB = "demo"
 
 
@@ -155,11 +155,11 @@ def _credentials() -> dict[str, str]:
 
 
 def _show_ledger_row(dsn: str) -> None:
-    """Prints the ledger's row of the largest object, one column a line."""
+    """Prints the ledger's row of the largest object that has a SHA-256, one column a line."""
     import psycopg  # noqa: PLC0415
     from psycopg.rows import dict_row  # noqa: PLC0415
 
-    query = "SELECT * FROM objects WHERE job = %s ORDER BY size DESC, destination_key LIMIT 1"
+    query = "SELECT * FROM objects WHERE job = %s ORDER BY sha256 IS NULL, size DESC, destination_key LIMIT 1"
     try:
         with psycopg.connect(dsn, row_factory=dict_row) as connection:
             row = connection.execute(query, (JOB,)).fetchone()
@@ -168,7 +168,7 @@ def _show_ledger_row(dsn: str) -> None:
     if row is None:
         _say("The ledger has no row of this job yet.")
         return
-    _say("One row of the ledger (table objects, the largest object):")
+    _say("One row of the ledger (table objects):")
     width = max(map(len, row))
     for name, value in row.items():
         _say(f"  {name:<{width}}  {'' if value is None else value}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from ledger.leases import RunRef
 from ledger.queries import VerifiedRow
 from model.errors import InvalidInput, TransferError
 from model.objects import InventoryRow
@@ -67,14 +70,14 @@ class Preflight:
 
         return self._engine.run(probe())
 
-    def count_rows(self, manifest: Manifest) -> tuple[list[tuple[int, int]], int]:
+    def count_rows(self, manifest: Manifest, run: RunRef) -> tuple[list[tuple[int, int]], int]:
         """Spool and verify every file; (file number, rows) of each, and how many bad files were left out.
 
         Raises InvalidInput for a corrupt file unless `--skip_bad_files`.
         """
         counted, bad = [], 0
         store = inventory_store(manifest, self.source_control)
-        folder = spool_folder(self._config.inventory.spool_dir)
+        folder = spool_folder(self._config.inventory.spool_dir, run)
         for file in manifest.files:
             try:
                 rows = count_rows(spool(store, file, folder), manifest.format)
@@ -92,12 +95,13 @@ class Preflight:
         if manifest.source_bucket:
             return manifest.source_bucket
         store = inventory_store(manifest, self.source_control)
-        for file in manifest.files:
-            path = spool(store, file, spool_folder(self._config.inventory.spool_dir))
-            for batch in read_rows(path, manifest.format, manifest.columns, file):
-                for row in batch:
-                    if isinstance(row, InventoryRow):
-                        return row.bucket
+        with tempfile.TemporaryDirectory() as folder:
+            for file in manifest.files:
+                path = spool(store, file, Path(folder))
+                for batch in read_rows(path, manifest.format, manifest.columns, file):
+                    for row in batch:
+                        if isinstance(row, InventoryRow):
+                            return row.bucket
         raise InvalidInput(f"{manifest.uri} names no bucket and no object: give a manifest with rows")
 
     def missing_at_destination(self, rows: Sequence[VerifiedRow]) -> int:

@@ -46,6 +46,8 @@ class Summary:
     rows: int
     counts: tuple[Count, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    bad_files: int = 0
+    """Inventory files left out by --skip_bad_files; their rows are not counted anywhere."""
     error: str | None = None
 
     @property
@@ -95,6 +97,7 @@ class Summary:
             "seconds": round(self.seconds, 3),
             "start_up_seconds": round(self.start_up_seconds, 3),
             "rows": self.rows,
+            "bad_files": self.bad_files,
             "objects": self.copied_objects,
             "bytes": self.copied_bytes,
             "objects_per_s": round(self.objects_per_s, 3),
@@ -197,6 +200,8 @@ def final_sentence(summary: Summary) -> str:
     accounted = sum(objects for objects, _ in totals.values())
     words = ", ".join(f"{human_count(objects)} {status}" for status, (objects, _) in totals.items())
     listed = f"{human_count(accounted)} rows accounted for" + (f": {words}" if words else "")
+    if summary.exit_code == Exit.USAGE:
+        return f"refused: {summary.error}"
     if summary.exit_code == Exit.BROKEN:
         why = summary.error or "see the log"
         return f"the run broke: {why}; what the ledger holds counts ({listed}): remove the cause and run again"

@@ -11,11 +11,12 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from model.errors import AccessDenied, Mismatch, Refused, RunBroken, SourceGone, TransferError
+from model.errors import AccessDenied, Mismatch, Refused, RunBroken, SourceGone, TransferError, Transient
 from storage.checksums import CRC64NVME, Digests
-from storage.client import S3Client
+from storage.client import S3Client, part_query
 from storage.config import Capabilities
 from storage.errors import map_boto
+from storage.retry import repeated
 from storage.signing import UNSIGNED_TRAILER
 from storage.tee import framed_length
 
@@ -23,33 +24,40 @@ PROBE_NAME = ".s3ferry-probe"
 _BODY = b"s3ferry probe"
 _OTHER = b"s3ferry other"
 _ABSENT = ".s3ferry-probe-absent"
+_ATTEMPTS = 5
 
 
 async def probe_destination(client: S3Client, control: Any, bucket: str, prefix: str) -> Capabilities:
     """The capabilities of a destination. Repeatable.
 
-    Raises RunBroken where the bucket does not exist or may not be written.
+    Raises RunBroken where the bucket does not exist or may not be written, or nothing answers.
     """
     key = f"{prefix}{PROBE_NAME}"
-    upload_id, full_object_crc = await asyncio.to_thread(_create, control, bucket, key)
-    can = Capabilities(full_object_crc=full_object_crc)
     try:
-        return await _probe_parts(client, bucket, key, upload_id, can)
-    finally:
-        await asyncio.to_thread(_abort, control, bucket, key, upload_id)
+        upload_id, full_object_crc = await asyncio.to_thread(_create, control, bucket, key)
+        can = Capabilities(full_object_crc=full_object_crc)
+        try:
+            return await _probe_parts(client, bucket, key, upload_id, can)
+        finally:
+            await asyncio.to_thread(_abort, control, bucket, key, upload_id)
+    except Transient as error:
+        raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
 
 
 async def probe_source(client: S3Client, bucket: str) -> Capabilities:
     """The capabilities of a source: whether it bears checksum mode on reads. Repeatable.
 
-    Asks for a key that is not there: 404 and 403 are answers, anything else is not.
+    Asks for a key that is not there: 404 and 403 are answers, another refusal is of the checksum mode.
+    Raises RunBroken where the bucket does not exist, the credentials are wrong or nothing answers.
     """
     try:
-        await client.head(bucket, _ABSENT, checksum_mode=True)
+        await repeated(lambda: client.head(bucket, _ABSENT, checksum_mode=True), _ATTEMPTS)
+    except Refused:
+        return Capabilities(checksum_mode=False)
     except (SourceGone, AccessDenied):
         return Capabilities(checksum_mode=True)
-    except TransferError:
-        return Capabilities(checksum_mode=False)
+    except Transient as error:
+        raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
     return Capabilities(checksum_mode=True)
 
 
@@ -85,7 +93,7 @@ def _abort(control: Any, bucket: str, key: str, upload_id: str) -> None:
 
 
 async def _probe_parts(client: S3Client, bucket: str, key: str, upload_id: str, can: Capabilities) -> Capabilities:
-    query = f"partNumber=1&uploadId={upload_id}"
+    query = part_query(1, upload_id)
 
     async def trailing(body: bytes, summed: bytes) -> Any:
         digests = Digests(frozenset({CRC64NVME}))
@@ -129,11 +137,11 @@ async def _probe_parts(client: S3Client, bucket: str, key: str, upload_id: str, 
 async def _tells_apart(send: Any) -> bool:
     """Whether the server takes a right body and refuses a wrong one as a mismatch."""
     try:
-        await send(_BODY, _BODY)
+        await repeated(lambda: send(_BODY, _BODY), _ATTEMPTS)
     except Refused:
         return False
     try:
-        await send(_BODY, _OTHER)
+        await repeated(lambda: send(_BODY, _OTHER), _ATTEMPTS)
     except Mismatch:
         return True
     except Refused:

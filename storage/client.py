@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
+from xml.sax.saxutils import unescape
 
-from model.errors import OutcomeUnknown, Throttled, Transient
+from model.errors import OutcomeUnknown, Refused, SourceChanged, Throttled, TransferError, Transient
 from storage.config import StoreConfig
 from storage.errors import from_answer
 from storage.limits import EndpointLimit
@@ -18,6 +20,7 @@ _OK = frozenset({200, 206})
 _ERROR_BODY_BYTES = 64 * 1024
 _DOT_SEGMENTS = frozenset({".", ".."})
 _UNRESERVED = "/-_.~"
+_UPLOAD_ID = re.compile(rb"<UploadId>(.+?)</UploadId>")
 
 
 def needs_care(key: str) -> bool:
@@ -48,7 +51,7 @@ class S3Client:
         self._careful = careful
         parts = urlsplit(endpoint_url)
         self._scheme = parts.scheme
-        self._netloc = parts.netloc
+        self._netloc = _netloc(parts)
         self._virtual = store.addressing == "virtual" or (store.addressing == "auto" and not store.endpoint_url)
 
     async def close(self) -> None:
@@ -77,8 +80,15 @@ class S3Client:
     ) -> Mapping[str, str]:
         """The headers of an object."""
         query = f"versionId={quote(version, safe='')}" if version else ""
-        async with self._checked("HEAD", bucket, key, query, _read_headers(etag, checksum_mode)) as reply:
-            return reply.headers
+        try:
+            async with self._checked("HEAD", bucket, key, query, _read_headers(etag, checksum_mode)) as reply:
+                return reply.headers
+        except (Transient, SourceChanged):
+            raise
+        except TransferError:
+            # a refused HEAD has no body: only a GET tells a missing key from a missing bucket or a wrong secret
+            async with self.get(bucket, key, etag=etag, version=version, checksum_mode=checksum_mode) as reply:
+                return reply.headers
 
     async def put(
         self,
@@ -96,6 +106,17 @@ class S3Client:
             await reply.read_all()
             return reply.headers
 
+    async def create_upload(self, bucket: str, key: str, headers: Mapping[str, str]) -> str:
+        """Create a multipart upload whose object will have `headers`; returns its id.
+
+        Repeated after a lost answer it leaves an upload without parts behind.
+        """
+        async with self._checked("POST", bucket, key, "uploads=", headers, b"", 0) as reply:
+            found = _UPLOAD_ID.search(bytes(await reply.read_all()))
+        if found is None:
+            raise Transient(f"{self.side}: POST {bucket}/{key}?uploads: the answer names no upload")
+        return unescape(found[1].decode())
+
     @asynccontextmanager
     async def _checked(
         self,
@@ -109,10 +130,13 @@ class S3Client:
         payload: str = EMPTY_SHA256,
     ) -> AsyncIterator[Reply]:
         host, target = self._address(bucket, key, query)
-        signed = self._signer.sign(method, target, host, headers, payload)
+        what = f"{method} {bucket}/{key}" + (f"?{query}" if query else "")
+        try:
+            signed = self._signer.sign(method, target, host, headers, payload)
+        except UnicodeEncodeError:
+            raise Refused(f"{self.side}: {what}: the object's metadata is not valid UTF-8") from None
         if length is not None and not isinstance(body, bytes | bytearray | memoryview):
             signed["content-length"] = str(length)
-        what = f"{method} {bucket}/{key}" + (f"?{query}" if query else "")
         try:
             async with AsyncExitStack() as stack:
                 reply = await self._enter(stack, method, f"{self._scheme}://{host}{target}", signed, body, key)
@@ -147,6 +171,19 @@ class S3Client:
         virtual = self._virtual and (self._scheme == "http" or "." not in bucket)
         host, target = (f"{bucket}.{self._netloc}", f"/{path}") if virtual else (self._netloc, f"/{bucket}/{path}")
         return host, f"{target}?{query}" if query else target
+
+
+def part_query(number: int, upload_id: str) -> str:
+    """The query of UploadPart. Upload ids are opaque and may hold any character."""
+    return f"partNumber={number}&uploadId={quote(upload_id, safe='')}"
+
+
+def _netloc(url: SplitResult) -> str:
+    """Host and port as they will stand in the Host header, which is signed: lower case, no default port."""
+    host = url.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    default = {"http": 80, "https": 443}.get(url.scheme)
+    return host if url.port in (None, default) else f"{host}:{url.port}"
 
 
 def _read_headers(etag: str | None, checksum_mode: bool) -> dict[str, str]:

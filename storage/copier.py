@@ -98,6 +98,7 @@ class ObjectCopy:
         "_digests",
         "_expected",
         "_mismatches",
+        "_pins",
         "_ref",
         "_size_class",
         "_source_headers",
@@ -112,6 +113,7 @@ class ObjectCopy:
         self._streamed = ref.size > context.limits.whole_body_bytes
         self._attempts = 0
         self._mismatches = 0
+        self._pins = 0
         self._started_at = time.time()
         self._digests: Digests | None = None
         self._expected = Expected(SourceEvidence.NONE)
@@ -153,12 +155,21 @@ class ObjectCopy:
     # plan
 
     async def _pin_again(self) -> bool:
-        """Pin the source as it is now; False where nothing new is to be had."""
-        headers = await self._context.source.head(self._ref.bucket, self._ref.key)
-        current = headers["etag"].strip('"')
-        if current == self._ref.etag and int(headers["content-length"]) == self._ref.size:
+        """Pin the source as it is now; False where nothing new is to be had, or it never stays the same."""
+        context, ref = self._context, self._ref
+        self._pins += 1
+        if self._pins > context.limits.attempts:
             return False
-        self._ref = self._ref._replace(etag=current, size=int(headers["content-length"]), version_id=None)
+
+        async def head() -> Mapping[str, str]:
+            await context.requests.take(1)
+            return await context.source.head(ref.bucket, ref.key, checksum_mode=context.source_can.checksum_mode)
+
+        headers = await repeated(head, context.limits.attempts)
+        current, size = headers.get("etag", "").strip('"') or None, int(headers.get("content-length", "0"))
+        if (current, size) == (ref.etag, ref.size):
+            return False
+        self._ref = ref._replace(etag=current, size=size, version_id=None)
         self._streamed = self._ref.size > self._context.limits.whole_body_bytes
         return True
 
@@ -291,6 +302,8 @@ class ObjectCopy:
         except TransferError:
             return None
         if digests.length != self._ref.size or headers.get("content-length") != str(self._ref.size):
+            return None
+        if carried_headers(headers) != carried_headers(self._source_headers):
             return None
         if headers.get("x-amz-checksum-crc64nvme") == digests.base64(CRC64NVME):
             self._destination_evidence = DestinationEvidence.TRAILING_CRC64NVME

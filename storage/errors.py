@@ -23,6 +23,7 @@ from model.errors import (
     Transient,
     UploadGone,
 )
+from storage.config import SOURCE
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -46,6 +47,7 @@ _BY_CODE: dict[str, type[S3ferryError]] = {
     "InternalError": Transient,
     "RequestTimeout": Transient,
     "RequestTimeTooSkewed": RunBroken,
+    "NotImplemented": Refused,
     "OperationAborted": Transient,
     "ConditionalRequestConflict": Transient,
     "IncompleteBody": Transient,
@@ -80,10 +82,14 @@ _BY_STATUS: dict[int, type[S3ferryError]] = {
     412: SourceChanged,
     429: Throttled,
     500: Transient,
+    501: Refused,
     502: Transient,
     503: Throttled,
     504: Transient,
 }
+
+_OF_THE_SOURCE = frozenset({SourceGone, SourceChanged, Archived})
+"""Meanings only the source's answers have: they decide what is recorded of the source object."""
 
 _TAG = re.compile(rb"<(Code|Message|Region)>(.*?)</", re.DOTALL)
 
@@ -118,6 +124,8 @@ def _error(kind: type[S3ferryError], status: int, code: str, message: str, side:
     said = f"{status} {code}".strip() + (f" ({' '.join(message.split())[:200]})" if message else "")
     if code == "NoSuchBucket":
         return RunBroken(f"{side}: the bucket of {what} does not exist: {said}")
+    if side != SOURCE and kind in _OF_THE_SOURCE:
+        kind = Refused
     if kind is RunBroken:
         return RunBroken(f"{side}: the endpoint refuses these credentials or this region at {what}: {said}")
     return kind(f"{side}: {what}: {said}")

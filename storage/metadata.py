@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 CARRIED = (
     "content-type",
@@ -15,15 +14,6 @@ CARRIED = (
 )
 
 _USER = "x-amz-meta-"
-
-_BOTO_NAMES = {
-    "content-type": "ContentType",
-    "cache-control": "CacheControl",
-    "content-disposition": "ContentDisposition",
-    "content-encoding": "ContentEncoding",
-    "content-language": "ContentLanguage",
-    "expires": "Expires",
-}
 
 
 def carried_headers(source: Mapping[str, str]) -> dict[str, str]:
@@ -39,10 +29,3 @@ def carried_headers(source: Mapping[str, str]) -> dict[str, str]:
             del headers["content-encoding"]
     headers.update((name, value) for name, value in source.items() if name.startswith(_USER))
     return headers
-
-
-def create_arguments(headers: Mapping[str, str]) -> dict[str, Any]:
-    """The same as keyword arguments of boto3's create_multipart_upload."""
-    arguments: dict[str, Any] = {_BOTO_NAMES[name]: headers[name] for name in CARRIED if name in headers}
-    metadata = {name[len(_USER) :]: value for name, value in headers.items() if name.startswith(_USER)}
-    return {**arguments, "Metadata": metadata}

@@ -1,7 +1,7 @@
 """Multipart uploads seen from the control plane: pin the source, create, list, abort. All repeatable.
 
-These requests are rare and go through boto3 on threads; part bodies go through `storage.part_copy`,
-the end of an upload through `storage.completion`.
+These requests are rare and go through boto3 on threads, but for Create, whose headers must arrive as the
+source gave them; part bodies go through `storage.part_copy`, the end of an upload through `storage.completion`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from model.errors import (
 from model.objects import ObjectRef
 from storage.copier import CopyContext
 from storage.errors import map_boto
-from storage.metadata import carried_headers, create_arguments
+from storage.metadata import carried_headers
 from storage.retry import repeated
 
 T = TypeVar("T")
@@ -89,13 +89,15 @@ class Multipart:
 
     async def create(self, ref: ObjectRef, pinned: PinnedSource) -> str:
         """Create an upload with the source's metadata and return its id."""
-        arguments: dict[str, Any] = create_arguments(carried_headers(pinned.headers))
+        context, headers = self._context, carried_headers(pinned.headers)
         if self._crc:
-            arguments |= {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
-        answer = await self.control(
-            "CreateMultipartUpload", "create_multipart_upload", ref.destination_key, **arguments
-        )
-        return str(answer["UploadId"])
+            headers |= {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+
+        async def create() -> str:
+            await context.requests.take(1)
+            return await context.destination.create_upload(self._bucket, ref.destination_key, headers)
+
+        return await repeated(create, context.limits.attempts)
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that is gone already is fine."""

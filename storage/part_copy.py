@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from model.errors import Mismatch, OutcomeUnknown, SourceChanged, TransferError, Transient
 from model.records import Part, PartOutcome, PartRecord, PartResult
 from storage.checksums import CRC64NVME, MD5, SHA256, Digests
+from storage.client import part_query
 from storage.copier import CopyContext, status_of
 from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
@@ -82,7 +83,7 @@ class _PartCopy:
                 length=length,
                 payload=payload,
                 headers=headers,
-                query=f"partNumber={self._part.number}&uploadId={upload.upload_id}",
+                query=part_query(self._part.number, upload.upload_id),
             )
         except OutcomeUnknown as error:
             raise Transient(error.message) from None

@@ -8,25 +8,36 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from model.errors import Transient
 from storage.checksums import CRC64NVME, Digests
-from storage.transport import Buffer, Reply
+from storage.transport import Broken, Buffer, Reply
 
 _TRAILER = b"x-amz-checksum-crc64nvme:"
 _CRC64_BASE64_LENGTH = 12
 
 
 async def tee(reply: Reply, digests: Digests, window: int, approve: Callable[[], None]) -> AsyncIterator[Buffer]:
-    """The body of `reply` in pieces of exactly `window` bytes but for the last."""
-    held = await reply.read(window)
+    """The body of `reply` in pieces of exactly `window` bytes but for the last.
+
+    Raises Transient where the source breaks off: inside an upload it must not pass for the upload's own trouble.
+    """
+    held = await _read(reply, window)
     if held is None:
         approve()
     while held is not None:
         digests.update(held)
-        following = await reply.read(window)
+        following = await _read(reply, window)
         if following is None:
             approve()
         yield held
         held = following
+
+
+async def _read(reply: Reply, window: int) -> Buffer | None:
+    try:
+        return await reply.read(window)
+    except Broken as error:
+        raise Transient(f"source: the body broke off: {error}") from None
 
 
 async def framed(pieces: AsyncIterator[Buffer], digests: Digests) -> AsyncIterator[Buffer]:

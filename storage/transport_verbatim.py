@@ -7,10 +7,10 @@ Header values outside ASCII are UTF-8 text here, with surrogate escapes for byte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from storage.transport import Broken, Buffer, NotSent, Reply
@@ -19,6 +19,17 @@ if TYPE_CHECKING:
     import urllib3
 
 _THREADS = 8
+_LOOK_EVERY_S = 1.0
+
+T = TypeVar("T")
+
+
+class _BodyFailed(Exception):
+    """The body's iterator raised `cause`, or its request was given up; not an OSError, which urllib3 would wrap."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
 
 
 class _Reply:
@@ -29,15 +40,52 @@ class _Reply:
         self._run = run
         self.status: int = raw.status
         self.headers: Mapping[str, str] = {
-            name.lower(): value.encode("latin-1").decode("utf-8", "surrogateescape")
-            for name, value in raw.headers.items()
+            name.lower(): ",".join(_text(value) for value in raw.headers.getlist(name)) for name in raw.headers
         }
 
     async def read(self, most: int) -> Buffer | None:
-        return cast("bytes", await self._run(self._raw.read, most, False)) or None
+        return cast("bytes", await self._run(lambda: self._raw.read(most, False))) or None
 
     async def read_all(self) -> Buffer:
-        return cast("bytes", await self._run(self._raw.read, None, False))
+        return cast("bytes", await self._run(lambda: self._raw.read(None, False)))
+
+
+class _Upload:
+    """A streamed body as a plain iterator for the sending thread; each piece is asked of the loop."""
+
+    def __init__(self, body: AsyncIterator[Buffer], loop: asyncio.AbstractEventLoop) -> None:
+        self._body = body
+        self._loop = loop
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Nothing more is sent: the request was given up."""
+        self._stopped = True
+
+    def pieces(self) -> Iterator[bytes]:
+        while (piece := self._next()) is not None:
+            yield bytes(piece)
+
+    def _next(self) -> Buffer | None:
+        async def following() -> Buffer | _BodyFailed | None:
+            try:
+                return await anext(self._body, None)
+            except Exception as error:
+                return _BodyFailed(error)
+
+        asked = asyncio.run_coroutine_threadsafe(following(), self._loop)
+        while not self._stopped:
+            try:
+                piece = asked.result(_LOOK_EVERY_S)
+            except TimeoutError:
+                continue
+            except CancelledError:
+                break
+            if isinstance(piece, _BodyFailed):
+                raise piece
+            return piece
+        asked.cancel()
+        raise _BodyFailed(asyncio.CancelledError())
 
 
 class VerbatimTransport:
@@ -53,6 +101,7 @@ class VerbatimTransport:
             ca_certs=ca_bundle,
         )
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="verbatim")
+        self._uploads: set[_Upload] = set()
 
     def open(
         self,
@@ -70,8 +119,8 @@ class VerbatimTransport:
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         pool = self._manager.connection_from_host(parts.hostname, parts.port, parts.scheme)
-        loop = asyncio.get_running_loop()
-        payload = _pulled(body, loop) if isinstance(body, AsyncIterator) else (None if body is None else bytes(body))
+        upload = _Upload(body, asyncio.get_running_loop()) if isinstance(body, AsyncIterator) else None
+        payload = bytes(cast("Buffer", body)) if upload is None and body is not None else None
 
         # bytes, so that values outside ASCII go out as they came in
         sent: Any = {name: value.encode("utf-8", "surrogateescape") for name, value in headers.items()}
@@ -80,7 +129,7 @@ class VerbatimTransport:
             return pool.urlopen(
                 method,
                 target,
-                body=payload,
+                body=payload if upload is None else upload.pieces(),
                 headers=sent,
                 redirect=False,
                 preload_content=False,
@@ -88,32 +137,53 @@ class VerbatimTransport:
                 chunked=False,
             )
 
-        raw = await self._run(send)
+        raw = await self._send(send, upload)
         try:
             yield _Reply(raw, self._run)
         finally:
-            raw.close() if raw.length_remaining else raw.release_conn()
+            raw.release_conn() if raw.closed else raw.close()
 
-    async def _run(self, function: Any, *arguments: Any) -> Any:
+    async def _send(
+        self, send: Callable[[], urllib3.BaseHTTPResponse], upload: _Upload | None
+    ) -> urllib3.BaseHTTPResponse:
+        if upload is None:
+            return await self._run(send, late=_close_late)
+        self._uploads.add(upload)
+        try:
+            return await self._run(send, late=_close_late)
+        except _BodyFailed as failed:
+            raise failed.cause from None
+        finally:
+            upload.stop()
+            self._uploads.discard(upload)
+
+    async def _run(self, function: Callable[[], T], late: Callable[[Future[T]], None] | None = None) -> T:
+        """`function()` on a thread. `late` gets what it gives after the caller was cancelled."""
         from urllib3 import exceptions  # noqa: PLC0415 - a heavy import
 
+        running = self._threads.submit(function)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+            return await asyncio.wrap_future(running)
+        except asyncio.CancelledError:
+            if late is not None:
+                running.add_done_callback(late)
+            raise
         except (exceptions.NewConnectionError, exceptions.ConnectTimeoutError) as error:
             raise NotSent(type(error).__name__) from None
         except (exceptions.HTTPError, OSError) as error:
             raise Broken(type(error).__name__) from None
 
     async def close(self) -> None:
+        for upload in self._uploads:
+            upload.stop()
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._manager.clear()
 
 
-def _pulled(body: AsyncIterator[Buffer], loop: asyncio.AbstractEventLoop) -> Iterator[bytes]:
-    """`body` as a plain iterator for the sending thread; each item is asked of the loop."""
+def _text(value: str) -> str:
+    return value.encode("latin-1").decode("utf-8", "surrogateescape")
 
-    async def following() -> Buffer | None:
-        return await anext(body, None)
 
-    while (piece := asyncio.run_coroutine_threadsafe(following(), loop).result()) is not None:
-        yield bytes(piece)
+def _close_late(running: Future[urllib3.BaseHTTPResponse]) -> None:
+    if not running.cancelled() and running.exception() is None:
+        running.result().close()

@@ -6,6 +6,9 @@ before a row of it goes on; a corrupt one raises InvalidInput, which fails the r
 
 from __future__ import annotations
 
+import hashlib
+import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,13 +16,14 @@ from typing import Any
 
 import apache_beam as beam
 
+from ledger.leases import RunRef
 from model.objects import BadRow, InventoryRow
 from storage.inventory.errors import CorruptInventoryFile
 from storage.inventory.location import InventoryStore, LocalInventoryStore
 from storage.inventory.manifest import Manifest
 from storage.inventory.rows import count_rows, read_rows
 from storage.inventory.s3_store import S3InventoryStore
-from storage.inventory.spool import spool
+from storage.inventory.spool import discard, spool
 from transforms.context import FileSlice, JobContext
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
@@ -58,7 +62,7 @@ class _ReadFileFn(WorkerDoFn):
         file = job.manifest.files[element.file_number]
         store = inventory_store(job.manifest, self.worker.source_control)
         try:
-            path = spool(store, file, spool_folder(job.config.inventory.spool_dir))
+            path = spool(store, file, spool_folder(job.config.inventory.spool_dir, job.run))
             if element.stop is None:
                 count_rows(path, job.manifest.format)
         except CorruptInventoryFile:
@@ -78,6 +82,8 @@ class _ReadFileFn(WorkerDoFn):
         for batch in batches:
             self._tallies.add(element.file_number, None, None, len(batch), _stated_bytes(batch))
             yield batch
+        if element.stop is None:
+            discard(file, path.parent)
 
     def finish_bundle(self) -> Iterator[Any]:
         yield from self._tallies.close_tagged()
@@ -88,9 +94,26 @@ def inventory_store(manifest: Manifest, control: Any) -> InventoryStore:
     return S3InventoryStore(control) if str(manifest.uri).startswith("s3://") else LocalInventoryStore()
 
 
-def spool_folder(named: str | None) -> Path:
-    """The folder inventory files are spooled to."""
-    return Path(named) if named else Path(tempfile.gettempdir()) / "s3ferry-spool"
+def spool_folder(named: str | None, run: RunRef) -> Path:
+    """The folder the inventory files of `run` are spooled to, shared by its processes on one machine."""
+    return spool_base(named) / f"{_job_name(run)}-{run.run_id}"
+
+
+def clear_spool(named: str | None, run: RunRef, *, others: bool) -> None:
+    """Remove the spooled files of `run`, or of the job's `others`, which ended without doing so. Repeatable."""
+    own = spool_folder(named, run)
+    for folder in spool_base(named).glob(f"{_job_name(run)}-*"):
+        if (folder == own) is not others:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def spool_base(named: str | None) -> Path:
+    """`--spool_dir`, or a folder of this user's among the temporary files."""
+    return Path(named) if named else Path(tempfile.gettempdir()) / f"s3ferry-spool-{os.getuid()}"
+
+
+def _job_name(run: RunRef) -> str:
+    return hashlib.sha256(run.job.encode()).hexdigest()[:16]
 
 
 def _stated_bytes(batch: Iterable[InventoryRow | BadRow]) -> int:

@@ -36,6 +36,7 @@ from pipeline.watch import MAX_FAILURES, Watch, failure_in
 from storage.config import Capabilities
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
+from transforms.read_inventory import clear_spool
 from transforms.worker import close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
@@ -85,9 +86,12 @@ class _Run:
         self._began = began
         self._stopped: str | None = None
         self._rows: int | None = None
+        self._bad_files = 0
 
     def execute(self) -> int:
         error: S3ferryError | None = None
+        spool_dir = self._config.inventory.spool_dir
+        clear_spool(spool_dir, self._ref, others=True)
         try:
             with self._session() as session, self._signals(session):
                 job, slices = self._plan(session)
@@ -97,6 +101,8 @@ class _Run:
         except Exception as caught:  # recorded with the run like any other end
             error = RunBroken(f"unexpected {type(caught).__name__}: {caught}")
             _LOGGER.debug("traceback", exc_info=caught)
+        finally:
+            clear_spool(spool_dir, self._ref, others=False)
         if isinstance(error, LeaseLost | LedgerUnavailable):
             raise error
         summary = self._account(error)
@@ -164,7 +170,7 @@ class _Run:
     def _slices(self) -> list[list[FileSlice]]:
         if not is_local(self._config):
             return whole_files(len(self._manifest.files))
-        counted, _ = self._preflight.count_rows(self._manifest)
+        counted, self._bad_files = self._preflight.count_rows(self._manifest, self._ref)
         self._rows = sum(rows for _, rows in counted)
         return plan_slices(counted, self._config.routing.slice_rows)
 
@@ -254,6 +260,7 @@ class _Run:
             seconds=seconds,
             start_up_seconds=start_up,
             rows=sum(count.objects for count in counts),
+            bad_files=self._bad_files,
             counts=counts,
             gaps=gaps,
             error=error.message if error else None,

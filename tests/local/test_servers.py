@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from local.workload import WorkObject, content, seed, with_metadata
+from local.workload import PART, WorkObject, content, seed, with_metadata
 from tests.fixtures.s3 import S3Server
 
 
 def test_every_server_holds_the_workload(s3_server: S3Server, bucket: Callable[..., str]) -> None:
     name, client = bucket(s3_server), s3_server.client()
-    objects = [*with_metadata(), WorkObject("plain", 100_000), WorkObject("empty", 0)]
+    objects = [*with_metadata(), WorkObject("plain", 100_000), WorkObject("empty", 0), WorkObject("parts", PART + 1)]
     rows = seed(client, name, objects)
     assert [(row["key"], row["size"]) for row in rows] == [(item.key, item.size) for item in objects]
     for item in objects:
@@ -26,6 +26,14 @@ def test_every_server_keeps_the_metadata_of_the_workload(s3_server: S3Server, bu
     seed(client, name, [item])
     head = client.head_object(Bucket=name, Key=item.key)
     assert {field: head[field] for field in item.metadata} == item.metadata
+
+
+def test_every_server_keeps_the_checksum_of_an_object_in_parts(s3_server: S3Server, bucket: Callable[..., str]) -> None:
+    name, client = bucket(s3_server), s3_server.client()
+    seed(client, name, [WorkObject("parts", PART + 1)])
+    head = client.head_object(Bucket=name, Key="parts", ChecksumMode="ENABLED")
+    assert len(head["ChecksumCRC64NVME"]) == 12
+    assert head["ChecksumType"] == "FULL_OBJECT"
 
 
 def test_every_server_keeps_versions(s3_server: S3Server, bucket: Callable[..., str]) -> None:

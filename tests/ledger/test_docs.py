@@ -1,0 +1,96 @@
+"""What docs/ledger.md says, done for real."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from ledger.accounting import InputFile, reconcile, write_counts
+from ledger.connect import Connection
+from ledger.leases import RunRef, release
+from ledger.queries import failures
+from ledger.runs import Outcome, finish_run
+from ledger.uploads import UploadState, adopt_upload, close_upload
+from ledger.writer import write_objects
+from model.errors import RunBroken
+from model.records import DeadLetter, PartRecord, Tally
+from model.status import SizeClass, Status
+from tests.ledger.examples import a_record, an_upload
+from tests.ledger.test_session import VERIFIED, open_session
+
+TEXT = (Path(__file__).parents[2] / "docs/ledger.md").read_text()
+QUERIES = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
+KEY = "backup/data/part-000000001.parquet"
+
+
+@pytest.fixture
+def filled(ref: RunRef, conn: Connection) -> RunRef:
+    """Run 1: five rows read; two verified, one failed, one skipped, and one nobody accounts for."""
+    records = [a_record(1, destination_key=KEY), a_record(2), a_record(3, status=Status.FAILED, error="403 Forbidden")]
+    write_objects(conn, ref, records)
+    endings = [(Status.VERIFIED, 2), (Status.FAILED, 1), (Status.SKIPPED, 1)]
+    tallies = [Tally(0, SizeClass.SMALL, status, objects, 0) for status, objects in endings]
+    write_counts(conn, ref, 0, [InputFile(0, "0.csv.gz", 1, None)], [Tally(0, None, None, 5, 0), *tallies])
+    return ref
+
+
+def ask(conn: Connection, start: str) -> list[tuple[object, ...]]:
+    [query] = [query for query in QUERIES if query.startswith(start)]
+    return conn.execute(query).fetchall()
+
+
+def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection) -> None:
+    assert ask(conn, "SELECT status, count(*)") == [("FAILED", 1, "98 kB", "403 Forbidden")]
+    assert [line for (line,) in ask(conn, "SELECT sha256")] == [
+        f"{record.sha256}  {record.destination_key}"
+        for record in sorted(
+            (a_record(1, destination_key=KEY), a_record(2)), key=lambda record: record.destination_key.encode()
+        )
+    ]
+    evidence = ask(conn, "SELECT status, source_evidence")
+    assert [row[:4] for row in evidence] == [
+        ("VERIFIED", "etag_md5", "signed_body", 2),
+        ("FAILED", "etag_md5", "signed_body", 1),
+    ]
+    assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", 5, 4)]
+    [history] = ask(conn, "SELECT run_id, status, size")
+    assert history[:2] == (1, "VERIFIED")
+
+
+def test_the_guide_names_every_column(conn: Connection) -> None:
+    rows = conn.execute(
+        "SELECT table_name, column_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name <> 'attempts'"
+    ).fetchall()
+    lines = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", TEXT, re.MULTILINE)}
+    assert [f"{table}.{column}" for table, column in rows if f"`{column}`" not in lines[table]] == []
+
+
+def test_a_worker_can_do_with_the_rights_the_guide_grants(dsn: str, conn: Connection) -> None:
+    from ledger.runs import start_run
+    from tests.ledger.examples import a_run
+
+    [grants] = [query for query in QUERIES if query.startswith("GRANT")]
+    conn.execute("CREATE ROLE ferry_worker LOGIN")
+    try:
+        conn.execute(grants)
+        ref = start_run(dsn, a_run())
+        worker_dsn = psycopg.conninfo.make_conninfo(dsn, user="ferry_worker")
+        with open_session(worker_dsn, ref) as session:
+            assert session.write([a_record()]).wait(30) == [VERIFIED]
+            session.call(lambda own: adopt_upload(own, ref, an_upload()))
+            session.write_parts([("a" * 64, PartRecord(1, 5, "e", None, None, None))]).wait(30)
+            session.call(lambda own: close_upload(own, ref, "a" * 64, "upload-1", UploadState.COMPLETED))
+            session.write_dead_letters([DeadLetter(0, 9, Status.BAD_ROW, "why", "what")]).wait(30)
+            session.call(lambda own: write_counts(own, ref, 0, [], []))
+            assert session.call(lambda own: reconcile(own, ref)) != []
+            assert session.call(lambda own: failures(own, ref.run_id)) == 0
+            session.call(lambda own: finish_run(own, ref, Outcome.FAILED, 1, {}))
+            session.call(lambda own: release(own, ref))
+            with pytest.raises(RunBroken, match="grant"):
+                start_run(worker_dsn, a_run())
+    finally:
+        conn.execute("DROP OWNED BY ferry_worker; DROP ROLE ferry_worker")

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from ledger.connect import Connection, connect
+from ledger.leases import RunRef, release
+from ledger.runs import start_run
+from ledger.uploads import StoredUpload, UploadState, adopt_upload, close_upload, find_upload, parts_of
+from ledger.writer import write_parts
+from model.errors import LeaseLost
+from model.records import PartRecord
+from tests.ledger.examples import a_run, an_upload
+
+
+def test_an_adopted_upload_is_found_by_its_identity(ref: RunRef, conn: Connection) -> None:
+    assert find_upload(conn, "a" * 64) is None
+    assert adopt_upload(conn, ref, an_upload()) == an_upload()
+    assert find_upload(conn, "a" * 64) == an_upload()
+
+
+def test_the_open_upload_that_was_there_first_wins(ref: RunRef, conn: Connection) -> None:
+    adopt_upload(conn, ref, an_upload(upload_id="first"))
+    assert adopt_upload(conn, ref, an_upload(upload_id="second")).upload_id == "first"
+
+
+def test_of_uploads_opened_at_once_all_agree_on_one(dsn: str, ref: RunRef) -> None:
+    def adopt(upload_id: str) -> StoredUpload:
+        with connect(dsn, "opener") as own:
+            return adopt_upload(own, ref, an_upload(upload_id=upload_id))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert len(set(pool.map(adopt, ["1", "2", "3", "4"]))) == 1
+
+
+@pytest.mark.parametrize("state", [UploadState.COMPLETED, UploadState.ABORTED])
+def test_a_closed_upload_is_replaced_and_its_parts_forgotten(ref: RunRef, conn: Connection, state: UploadState) -> None:
+    adopt_upload(conn, ref, an_upload(upload_id="old"))
+    write_parts(conn, ref, [("a" * 64, PartRecord(1, 5, "e", None, None, None))])
+    close_upload(conn, ref, "a" * 64, "old", state)
+    assert find_upload(conn, "a" * 64) == an_upload(upload_id="old", state=state)
+    assert (
+        adopt_upload(conn, ref, an_upload(upload_id="new")) == find_upload(conn, "a" * 64) == an_upload(upload_id="new")
+    )
+    assert parts_of(conn, ["a" * 64]) == {}
+
+
+def test_closing_an_upload_that_was_replaced_does_nothing(ref: RunRef, conn: Connection) -> None:
+    adopt_upload(conn, ref, an_upload(upload_id="new"))
+    close_upload(conn, ref, "a" * 64, "old", UploadState.ABORTED)
+    assert find_upload(conn, "a" * 64) == an_upload(upload_id="new")
+
+
+def test_a_later_run_finds_an_open_upload_with_its_parts(dsn: str, ref: RunRef, conn: Connection) -> None:
+    adopt_upload(conn, ref, an_upload())
+    part = PartRecord(3, 33_554_432, "etag", None, "f" * 64, "AAAAAAAAAAA=")
+    write_parts(conn, ref, [("a" * 64, part)])
+    release(conn, ref)
+    later = start_run(dsn, a_run())
+    assert adopt_upload(conn, later, an_upload(upload_id="mine")).upload_id == "upload-1"
+    assert parts_of(conn, ["a" * 64]) == {"a" * 64: (part,)}
+    with pytest.raises(LeaseLost):
+        adopt_upload(conn, ref, an_upload())

@@ -1,0 +1,41 @@
+"""Fixtures of the storage tests: the scripted server and each transport in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+import uvloop
+
+from storage.transport import Transport
+from storage.transport_pyreqwest import PyreqwestTransport
+from storage.transport_verbatim import VerbatimTransport
+from tests.storage.scripted_server import ScriptedServer, scripted_server
+
+TRANSPORTS: dict[str, Callable[..., Transport]] = {"pyreqwest": PyreqwestTransport, "verbatim": VerbatimTransport}
+"""Every implementation; the conformance suite runs once for each."""
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server that does what the test says."""
+    with scripted_server() as running:
+        yield running
+
+
+@pytest.fixture(params=TRANSPORTS)
+def transport(request: pytest.FixtureRequest) -> Callable[..., Transport]:
+    """Makes one transport of the implementation under test; times in seconds."""
+    factory = TRANSPORTS[request.param]
+
+    def make(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 10.0) -> Transport:
+        return factory(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
+
+    return make
+
+
+@pytest.fixture
+def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs one coroutine on an event loop of its own, as the engine's."""
+    return uvloop.run
