@@ -1,7 +1,7 @@
 """Entry point of FnApiRunner's worker processes: Beam's own, with its log lines sent to the driver only.
 
 Beam's entry point also prints every line to standard error, past the driver's progress bar and its masking of secrets.
-Used as `SubprocessSDKEnvironment.from_command_string(f"{sys.executable} -m pipeline.worker")`.
+The nursery runs it in the processes it forks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,3 @@ def main() -> None:
     from apache_beam.runners.worker import sdk_worker_main  # noqa: PLC0415 (its import logs already)
 
     sdk_worker_main.main(sys.argv)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,10 +1,10 @@
 """A Beam job of two worker processes that log; `test_worker` runs it in a process of its own."""
 
 import logging
-import sys
 
 from options.redaction import redactor
 from pipeline.logs import set_up_logging
+from pipeline.nursery import Nursery
 
 
 def log(number: int) -> int:
@@ -20,7 +20,8 @@ def main() -> None:
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
     from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-    workers = SubprocessSDKEnvironment.from_command_string(f"{sys.executable} -m pipeline.worker")
-    options = PipelineOptions(["--direct_num_workers=2"])
-    with beam.Pipeline(runner=FnApiRunner(default_environment=workers), options=options) as pipeline:
-        pipeline | beam.Create([1, 2, 3, 4]) | beam.Reshuffle() | beam.Map(log)
+    with Nursery() as nursery:
+        workers = SubprocessSDKEnvironment.from_command_string(nursery.command)
+        options = PipelineOptions(["--direct_num_workers=2"])
+        with beam.Pipeline(runner=FnApiRunner(default_environment=workers), options=options) as pipeline:
+            pipeline | beam.Create([1, 2, 3, 4]) | beam.Reshuffle() | beam.Map(log)
