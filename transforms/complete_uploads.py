@@ -20,7 +20,7 @@ from storage.completion import complete, fail
 from storage.multipart import UploadEnd
 from transforms.assemble_parts import Assembly
 from transforms.context import JobContext
-from transforms.copy_objects import is_same_source, recorded_record
+from transforms.copy_objects import settled_record
 from transforms.worker_dofn import EngineDoFn
 
 T = TypeVar("T")
@@ -52,8 +52,8 @@ class _CompleteFn(EngineDoFn):
         worker, upload, run = self.worker, assembly.upload, self._job.run
         finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [upload.source.destination_key]))
         row = finished.get(upload.source.destination_key)
-        if row is not None and is_same_source(row, upload.source):
-            return recorded_record(row, upload.source)
+        if row is not None:
+            return settled_record(self._job, row, upload.source, SizeClass.LARGE)
         if assembly.failure is not None:
             record, end = await fail(worker.multipart, upload, assembly.failure, assembly.error, assembly.attempts)
         else:

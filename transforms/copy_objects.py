@@ -13,12 +13,13 @@ from typing import Any
 import apache_beam as beam
 
 from ledger import queries
-from model.objects import CopyUnit, ObjectRef, RowId, unpack_unit
+from model.objects import CopyUnit, ObjectRef, unpack_unit
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from storage.copier import ObjectCopy
 from storage.limits import body_cost
 from transforms.context import JobContext
+from transforms.records import unread_record
 from transforms.worker_dofn import EngineDoFn
 
 
@@ -45,23 +46,20 @@ class _CopyFn(EngineDoFn):
         self._kind = kind
 
     def process(self, element: CopyUnit) -> Iterator[IntegrityRecord]:
-        refs = unpack_unit(element)
-        recorded = self._recorded(refs)
-        yield from recorded.values()
-        self.bundle.submit(self._copy, [ref for ref in refs if ref.row_id not in recorded])
+        refs, run = unpack_unit(element), self._job.run
+        keys = [ref.destination_key for ref in refs]
+        finished = self.worker.ledger.call(lambda conn: queries.finished_in_run(conn, run, keys))
+        wanted = [ref for ref in refs if ref.destination_key not in finished]
+        for ref in refs:
+            if ref.destination_key in finished:
+                yield settled_record(self._job, finished[ref.destination_key], ref, self._kind)
+        self.bundle.submit(self._copy, wanted)
         yield from self.finished(self._most_pending)
 
     @property
     def _most_pending(self) -> int:
         limits = self.worker.limits
         return limits.small_in_flight if self._kind is SizeClass.SMALL else limits.medium_in_flight
-
-    def _recorded(self, refs: list[ObjectRef]) -> dict[RowId, IntegrityRecord]:
-        run = self._job.run
-        keys = [ref.destination_key for ref in refs]
-        finished = self.worker.ledger.call(lambda conn: queries.finished_in_run(conn, run, keys))
-        known = ((ref, finished[ref.destination_key]) for ref in refs if ref.destination_key in finished)
-        return {ref.row_id: recorded_record(row, ref) for ref, row in known if is_same_source(row, ref)}
 
     async def _copy(self, ref: ObjectRef) -> IntegrityRecord:
         worker = self.worker
@@ -72,21 +70,20 @@ class _CopyFn(EngineDoFn):
         return record
 
 
-def is_same_source(record: IntegrityRecord, ref: ObjectRef) -> bool:
-    """Whether `record` is of the source object `ref` names."""
-    return (record.source_bucket, record.source_key, record.source_version) == (ref.bucket, ref.key, ref.version_id)
+def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:
+    """The record of `ref` when this run has already finished `recorded` under its destination key.
 
-
-def recorded_record(record: IntegrityRecord, ref: ObjectRef) -> IntegrityRecord:
-    """The record of `ref` when this run already holds `record` of the same source object.
-
-    The same row again is what it was; another row of it is a DUPLICATE.
+    The same row again is what it was, another row of the same source object is a DUPLICATE, and another
+    object is FAILED: nothing may be written over what is proven.
     """
-    same_row = (record.file_number, record.row_number) == (ref.file_number, ref.row_number)
+    source = (recorded.source_bucket, recorded.source_key, recorded.source_version)
+    if source != (ref.bucket, ref.key, ref.version_id):
+        return unread_record(job, ref, kind, Status.FAILED, "another object of this run has this destination key")
+    same_row = (recorded.file_number, recorded.row_number) == (ref.file_number, ref.row_number)
     return replace(
-        record,
+        recorded,
         file_number=ref.file_number,
         row_number=ref.row_number,
-        status=record.status if same_row else Status.DUPLICATE,
+        status=recorded.status if same_row else Status.DUPLICATE,
         recorded=True,
     )

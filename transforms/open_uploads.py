@@ -24,8 +24,8 @@ from model.status import SizeClass
 from storage.copier import status_of
 from storage.multipart import PinnedSource
 from transforms.context import JobContext
-from transforms.copy_objects import is_same_source, recorded_record
-from transforms.select_objects import unread_record
+from transforms.copy_objects import settled_record
+from transforms.records import unread_record
 from transforms.tallies import RECORDS
 from transforms.worker_dofn import EngineDoFn
 
@@ -69,13 +69,13 @@ class _OpenFn(EngineDoFn):
             except TransferError as error:
                 status = status_of(error)
                 worker.count(SizeClass.LARGE, status, ref.size)
-                return unread_record(self._job, ref, SizeClass.LARGE, status, error.message, started_at)
+                return unread_record(self._job, ref, SizeClass.LARGE, status, error.message)
 
     async def _recorded(self, ref: ObjectRef) -> IntegrityRecord | None:
         run = self._job.run
         finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [ref.destination_key]))
         row = finished.get(ref.destination_key)
-        return recorded_record(row, ref) if row is not None and is_same_source(row, ref) else None
+        return settled_record(self._job, row, ref, SizeClass.LARGE) if row is not None else None
 
     async def _find_or_create(self, ref: ObjectRef, started_at: float) -> Upload:
         job, steps = self._job, self.worker.multipart

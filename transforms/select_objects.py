@@ -8,7 +8,6 @@ inventory does not say what has been restored since.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,6 +22,7 @@ from storage.copier import status_of
 from storage.retry import repeated
 from transforms.context import JobContext, boundaries
 from transforms.read_inventory import RowBatch
+from transforms.records import unread_record
 from transforms.tallies import RECORDS, TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
@@ -62,6 +62,7 @@ class _SelectFn(WorkerDoFn):
                 unsized.append(row)
             else:
                 refs.append(_reference(row, row.size, row.etag, job.config.destination.prefix))
+        self.worker.pass_over(len(element) - len(refs) - len(unsized))
         if letters:
             self._tickets.append(self.worker.ledger.write_dead_letters(letters))
         if unsized:
@@ -90,7 +91,6 @@ class _SelectFn(WorkerDoFn):
 
     async def _head(self, row: InventoryRow) -> ObjectRef | IntegrityRecord:
         copies, config = self.worker.copies, self._job.config
-        started_at = time.time()
 
         async def head() -> Any:
             await copies.requests.take(1)
@@ -106,33 +106,10 @@ class _SelectFn(WorkerDoFn):
             headers = await repeated(head, copies.limits.attempts)
         except TransferError as error:
             ref = _reference(row, 0, row.etag, config.destination.prefix)
-            return unread_record(self._job, ref, SizeClass.SMALL, status_of(error), error.message, started_at)
+            return unread_record(self._job, ref, SizeClass.SMALL, status_of(error), error.message)
         etag = headers["etag"].strip('"')
         return _reference(row, int(headers["content-length"]), etag, config.destination.prefix)
 
 
 def _reference(row: InventoryRow, size: int, etag: str | None, prefix: str) -> ObjectRef:
     return ObjectRef(row.file_number, row.row_number, row.bucket, row.key, row.version_id, size, etag, prefix + row.key)
-
-
-def unread_record(
-    job: JobContext, ref: ObjectRef, kind: SizeClass, status: Status, error: str, started_at: float
-) -> IntegrityRecord:
-    """The record of an object that ended before a byte of it was read."""
-    return IntegrityRecord(
-        file_number=ref.file_number,
-        row_number=ref.row_number,
-        source_bucket=ref.bucket,
-        source_key=ref.key,
-        source_version=ref.version_id,
-        destination_bucket=job.config.destination.bucket,
-        destination_key=ref.destination_key,
-        size=ref.size,
-        size_class=kind,
-        status=status,
-        source_etag=ref.etag,
-        attempts=1,
-        started_at=started_at,
-        finished_at=time.time(),
-        error=error,
-    )

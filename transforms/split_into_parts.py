@@ -18,7 +18,7 @@ from model.parts import PartPlan
 from model.records import IntegrityRecord, Part, PartOutcome, PartResult, Upload
 from model.status import SizeClass, Status
 from transforms.context import JobContext
-from transforms.select_objects import unread_record
+from transforms.records import unread_record
 from transforms.tallies import RECORDS
 
 ALREADY_DONE = "already_done"
@@ -63,7 +63,6 @@ class _SplitFn(beam.DoFn):
             SizeClass.LARGE,
             Status.DUPLICATE,
             "another row of this run is the same object",
-            upload.started_at,
         )
 
 

@@ -19,8 +19,8 @@ from transforms.context import JobContext
 from transforms.tallies import TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
-_HANDED_OVER_AT_ONCE = 500
-_TICKETS_OUT = 8
+_OBJECTS_OUT = 4_000
+_PARTS_OUT = 8
 
 
 class WriteLedger(beam.PTransform):
@@ -44,34 +44,26 @@ class WriteLedger(beam.PTransform):
 class _WriteObjectsFn(WorkerDoFn):
     def start_bundle(self) -> None:
         self._tallies = TallyBook()
-        self._records: list[IntegrityRecord] = []
-        self._tickets: deque[tuple[Any, list[IntegrityRecord]]] = deque()
+        self._tickets: deque[tuple[Any, IntegrityRecord]] = deque()
 
     def process(self, element: IntegrityRecord) -> None:
         if element.recorded:
             self._tallies.add_record(element, element.status)
             return
-        self._records.append(element)
-        if len(self._records) >= _HANDED_OVER_AT_ONCE:
-            self._hand_over()
-            while len(self._tickets) > _TICKETS_OUT:
-                self._settle()
+        # one by one: what is copied is on its way to the ledger although the bundle goes on, or breaks
+        self._tickets.append((self.worker.ledger.write([element]), element))
+        if len(self._tickets) > _OBJECTS_OUT:
+            self._settle()
 
     def finish_bundle(self) -> Iterator[Any]:
-        if self._records:
-            self._hand_over()
         while self._tickets:
             self._settle()
         yield from self._tallies.close()
 
-    def _hand_over(self) -> None:
-        self._tickets.append((self.worker.ledger.write(self._records), self._records))
-        self._records = []
-
     def _settle(self) -> None:
-        ticket, records = self._tickets.popleft()
-        for record, outcome in zip(records, ticket.wait(), strict=True):
-            self._tallies.add_record(record, outcome.status)
+        ticket, record = self._tickets.popleft()
+        (outcome,) = ticket.wait()
+        self._tallies.add_record(record, outcome.status)
 
 
 class _WritePartsFn(WorkerDoFn):
@@ -83,7 +75,7 @@ class _WritePartsFn(WorkerDoFn):
             yield element
             return
         self._tickets.append((self.worker.ledger.write_parts([(element.upload.identity, element.part)]), element))
-        while len(self._tickets) > _TICKETS_OUT:
+        while len(self._tickets) > _PARTS_OUT:
             yield self._settle()
 
     def finish_bundle(self) -> Iterator[Any]:
