@@ -57,7 +57,7 @@ class _FinaliseFn(WorkerDoFn):
             lambda conn: accounting.write_counts(conn, self._job.run, self._slice_number, files, element)
         )
         if self._last:
-            self.worker.ledger.call(self._close)
+            self.worker.ledger.call_apart(self._close)
         yield sum(tally.objects for tally in element if tally.status is None)
 
     def _close(self, conn: Connection) -> None:

@@ -19,7 +19,7 @@ from model.errors import RunBroken
 from model.records import DeadLetter, PartRecord, Tally
 from model.status import SizeClass, Status
 from tests.ledger.examples import a_record, an_upload
-from tests.ledger.test_session import VERIFIED, open_session
+from tests.ledger.sessions import VERIFIED, open_session
 
 TEXT = (Path(__file__).parents[2] / "docs/ledger.md").read_text()
 QUERIES = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,36 +19,13 @@ from model.errors import RunBroken
 from model.records import DeadLetter, PartRecord
 from model.status import Status
 from tests.ledger.examples import a_record, an_upload, statuses
-
-VERIFIED = RowOutcome(Status.VERIFIED)
-NEVER_S = 3_600.0
-
-
-def open_session(dsn: str, ref: RunRef, **changes: Any) -> LedgerSession:
-    """A session that flushes only when told to, unless `changes` say otherwise."""
-    settings: dict[str, Any] = {
-        "flush_rows": 2_000,
-        "flush_bytes": 4 * 1024 * 1024,
-        "flush_interval_s": NEVER_S,
-        "lease_ttl_s": 60.0,
-        "worker_id": "worker-1",
-        "on_stop": lambda reason: None,
-        "on_lease_lost": lambda: None,
-    }
-    return LedgerSession(dsn, ref, **(settings | changes))
+from tests.ledger.sessions import VERIFIED, open_session, until
 
 
 @pytest.fixture
 def session(dsn: str, ref: RunRef) -> Iterator[LedgerSession]:
     with open_session(dsn, ref) as opened:
         yield opened
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Returns when `condition` holds; the test's own time-out is the bound."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.02)
 
 
 def test_waiting_for_a_ticket_writes_what_waits(session: LedgerSession, ref: RunRef, conn: Connection) -> None:

@@ -18,7 +18,7 @@ from ledger.runs import start_run
 from model.errors import LeaseLost, LedgerUnavailable
 from model.status import Status
 from tests.ledger.examples import a_record, a_run, statuses
-from tests.ledger.test_session import VERIFIED, open_session, until
+from tests.ledger.sessions import VERIFIED, open_session, until
 
 SESSION = "application_name LIKE 's3ferry run %%' AND datname = current_database()"
 
