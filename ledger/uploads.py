@@ -23,7 +23,8 @@ class UploadState(StrEnum):
 class StoredUpload(NamedTuple):
     """One row of `uploads`. `identity` is `model.records.upload_identity`'s, sizes are in bytes.
 
-    `started_at` is in seconds since the epoch, ETags are without quotes.
+    `started_at` is in seconds since the epoch, ETags are without quotes. An empty `upload_id` says that
+    the upload is about to be created: see `settle_upload`.
     """
 
     identity: str
@@ -78,6 +79,20 @@ def adopt_upload(conn: Connection, ref: RunRef, upload: StoredUpload) -> StoredU
             conn.execute("DELETE FROM parts WHERE identity = %s", (upload.identity,))
             return upload._replace(state=UploadState.OPEN)
         return cast("StoredUpload", find_upload(conn, upload.identity))
+
+
+def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) -> str:
+    """Gives the open upload of that identity its id, unless it has one: returns the one it has. Repeatable.
+
+    Raises LeaseLost when fenced off.
+    """
+    with fenced(conn, ref):
+        conn.execute(
+            "UPDATE uploads SET upload_id = %s WHERE identity = %s AND state = 'open' AND upload_id = ''",
+            (upload_id, identity),
+        )
+        row = conn.execute("SELECT upload_id FROM uploads WHERE identity = %s", (identity,)).fetchone()
+    return row[0] if row else upload_id
 
 
 def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[PartRecord, ...]]:

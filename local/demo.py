@@ -7,12 +7,13 @@ user would, and shows one row of the ledger. Its data are kept: a second call fi
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from local.inventory import write_inventory
 from local.postgres import running_postgres
 from local.s3_process import running_s3
 from local.workload import WorkObject, demonstration, seed
-from model.errors import S3ferryError
+from model.errors import InvalidInput, S3ferryError
 
 SOURCE, DESTINATION, INVENTORY = "source", "destination", "inventory"
 REGION = "us-east-1"
@@ -41,18 +42,38 @@ class Demonstration:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the demonstration; the job's exit code, 3 when the embedded servers do not start."""
+    """Runs the demonstration; the job's exit code, 2 when one is running already, 3 when the servers do not start."""
     arguments, flags = _parser().parse_known_args(argv)
     folder = arguments.data.expanduser().resolve()
-    if arguments.fresh:
-        for name in ("s3", "postgres"):
-            shutil.rmtree(folder / name, ignore_errors=True)
     with exit_on_signals():
         try:
-            return demonstrate(Demonstration(arguments.format, folder, tuple(flags)), demonstration())
+            with _alone(folder):
+                if arguments.fresh:
+                    forget(folder)
+                return demonstrate(Demonstration(arguments.format, folder, tuple(flags)), demonstration())
         except S3ferryError as error:
             print(f"s3ferry: {error}", file=sys.stderr)
-            return 3
+            return 2 if isinstance(error, InvalidInput) else 3
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two servers on one folder would overwrite each other's index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidInput(
+                f"a demonstration is running in {folder} already: wait, or name another --data"
+            ) from None
+        yield
+
+
+def forget(folder: Path) -> None:
+    """Removes what demonstrations left in `folder`, and nothing else. May be repeated."""
+    for name in ("s3", "postgres"):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:

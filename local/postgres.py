@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ def running_postgres(folder: Path | None = None) -> Iterator[str]:
     """The DSN of a PostgreSQL whose data are in `folder`, with a database `s3ferry` that is there from the first time.
 
     It listens on a unix socket only. Several processes may use one folder at once: the last to leave stops it.
-    As root the server runs as the system user `pgserver`, because PostgreSQL refuses to run as root.
+    As root the server runs as the system user `pgserver`, because PostgreSQL refuses to run as root: the library
+    makes that user and lets everybody read and enter all folders above `folder`.
     Raises RunBroken when it does not start.
     """
     data = (folder or default_folder()).expanduser().resolve()
@@ -34,6 +36,8 @@ def running_postgres(folder: Path | None = None) -> Iterator[str]:
     _forget_dead_users(data / ".handle_pids.json")
     try:
         server = _server(data)
+    except RunBroken:
+        raise
     except Exception as error:
         raise RunBroken(f"the embedded PostgreSQL in {data} did not start: {error}") from error
     try:
@@ -44,6 +48,13 @@ def running_postgres(folder: Path | None = None) -> Iterator[str]:
 
 
 def _server(data: Path) -> Any:
+    try:
+        pwd.getpwuid(os.geteuid())
+    except KeyError:
+        # initdb's rule; a container may run under such a user id.
+        raise RunBroken(
+            f"the embedded PostgreSQL does not start for user id {os.geteuid()}, which has no name: set LEDGER_DSN"
+        ) from None
     with warnings.catch_warnings():
         # Without XDG_RUNTIME_DIR it warns that it falls back to the temporary folder.
         warnings.simplefilter("ignore")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from model.errors import (
     Archived,
     SourceChanged,
+    TransferError,
     UploadGone,
 )
 from model.objects import ObjectRef
@@ -26,6 +27,7 @@ from storage.retry import repeated
 
 T = TypeVar("T")
 
+_CLOCK_SKEW_S = 300.0
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 CONTROL_THREADS = 32
@@ -99,6 +101,22 @@ class Multipart:
 
         return await repeated(create, context.limits.attempts)
 
+    async def find_upload(self, key: str, since: float) -> str | None:
+        """The first upload under exactly `key` initiated at `since` (seconds since the epoch) or later.
+
+        Servers' clocks are given five minutes. None where there is none, or the server cannot list.
+        """
+        try:
+            answer = await self.control("ListMultipartUploads", "list_multipart_uploads", None, Prefix=key)
+        except TransferError:
+            return None
+        found = [
+            (upload["Initiated"].timestamp(), str(upload["UploadId"]))
+            for upload in answer.get("Uploads", [])
+            if upload["Key"] == key and upload["Initiated"].timestamp() >= since - _CLOCK_SKEW_S
+        ]
+        return min(found)[1] if found else None
+
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that is gone already is fine."""
         try:
@@ -119,13 +137,17 @@ class Multipart:
                 return parts
             marker = int(following)
 
-    async def control(self, name: str, method: str, key: str, *, repeatable: bool = True, **arguments: Any) -> Any:
+    async def control(
+        self, name: str, method: str, key: str | None, *, repeatable: bool = True, **arguments: Any
+    ) -> Any:
+        """One control-plane request at the destination, about `key` or, with None, about the bucket."""
         call = getattr(self._context.destination_control, method)
+        named = arguments if key is None else {"Key": key, **arguments}
         return await self.on_thread(
             lambda: map_boto(
-                lambda: call(Bucket=self._bucket, Key=key, **arguments),
+                lambda: call(Bucket=self._bucket, **named),
                 side="destination",
-                what=f"{name} {self._bucket}/{key}",
+                what=f"{name} {self._bucket}/{key or ''}",
                 repeatable=repeatable,
             )
         )

@@ -16,13 +16,14 @@ import apache_beam as beam
 
 from ledger import queries, uploads
 from ledger.uploads import StoredUpload, UploadState
-from model.errors import TransferError, UploadGone
+from model.errors import SourceChanged, TransferError, UploadGone
 from model.objects import ObjectRef
 from model.parts import plan_parts
 from model.records import IntegrityRecord, PartRecord, Upload, upload_identity
 from model.status import SizeClass
 from storage.copier import status_of
 from storage.multipart import PinnedSource
+from storage.retry import repeated
 from transforms.context import JobContext
 from transforms.copy_objects import settled_record
 from transforms.records import unread_record
@@ -78,8 +79,8 @@ class _OpenFn(EngineDoFn):
         return settled_record(self._job, row, ref, SizeClass.LARGE) if row is not None else None
 
     async def _find_or_create(self, ref: ObjectRef, started_at: float) -> Upload:
-        job, steps = self._job, self.worker.multipart
-        pinned = await steps.pin(ref)
+        job = self._job
+        ref, pinned = await self._pin(ref)
         plan = plan_parts(ref.size, job.config.routing.part_size_bytes)
         upload = Upload(
             identity=upload_identity(
@@ -99,35 +100,60 @@ class _OpenFn(EngineDoFn):
             full_object_crc=job.destination_can.full_object_crc,
             started_at=started_at,
         )
-        return await self._find(upload) or await self._create(upload, pinned)
-
-    async def _find(self, upload: Upload) -> Upload | None:
-        """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
         stored = await self._ledger(lambda conn: uploads.find_upload(conn, upload.identity))
-        if stored is None or stored.state is not UploadState.OPEN:
-            return None
-        recorded = (await self._ledger(lambda conn: uploads.parts_of(conn, [upload.identity]))).get(upload.identity, ())
-        found = upload._replace(upload_id=stored.upload_id)
+        if stored is not None and stored.state is UploadState.OPEN and stored.upload_id:
+            resumed = await self._resume(upload, stored.upload_id)
+            if resumed is not None:
+                return resumed
+        return upload._replace(upload_id=await self._claim(upload, pinned))
+
+    async def _pin(self, ref: ObjectRef) -> tuple[ObjectRef, PinnedSource]:
+        """The source as it is to be copied: as the inventory says, or as it is now with `--on_change=copy`."""
+        steps = self.worker.multipart
         try:
-            held = await self.worker.multipart.stored_parts(upload.source.destination_key, stored.upload_id)
+            return ref, await steps.pin(ref)
+        except SourceChanged:
+            if not steps.context.rules.copy_changed:
+                raise
+        current = await steps.context.source.head(ref.bucket, ref.key)
+        ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
+        return ref, await steps.pin(ref)
+
+    async def _resume(self, upload: Upload, upload_id: str) -> Upload | None:
+        """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
+        found = upload._replace(upload_id=upload_id)
+        parts = await self._ledger(lambda conn: uploads.parts_of(conn, [upload.identity]))
+        recorded = parts.get(upload.identity, ())
+        try:
+            held = await self.worker.multipart.stored_parts(upload.source.destination_key, upload_id)
         except UploadGone:
             # all parts in and the upload gone: it may be completed, which only CompleteUploads can tell
             if len(recorded) == upload.part_count:
                 return found._replace(recorded=recorded)
             run = self._job.run
             await self._ledger(
-                lambda conn: uploads.close_upload(conn, run, upload.identity, stored.upload_id, UploadState.ABORTED)
+                lambda conn: uploads.close_upload(conn, run, upload.identity, upload_id, UploadState.ABORTED)
             )
             return None
         return found._replace(recorded=tuple(part for part in recorded if _is_held(part, held)))
 
-    async def _create(self, upload: Upload, pinned: PinnedSource) -> Upload:
-        steps, run = self.worker.multipart, self._job.run
-        created = self._stored(upload, await steps.create(upload.source, pinned))
-        winner = await self._ledger(lambda conn: uploads.adopt_upload(conn, run, created))
-        if winner.upload_id != created.upload_id:
-            await steps.abort(upload.source.destination_key, created.upload_id)
-        return upload._replace(upload_id=winner.upload_id)
+    async def _claim(self, upload: Upload, pinned: PinnedSource) -> str:
+        """The id of the one upload all that open this object agree on.
+
+        The ledger's row comes first, without an id, so that an upload whose creation was not recorded
+        (a crash in between) is looked for under its exact key and taken over rather than left behind.
+        """
+        steps, run, key = self.worker.multipart, self._job.run, upload.source.destination_key
+        intent = self._stored(upload, "")
+        stored = await self._ledger(lambda conn: uploads.adopt_upload(conn, run, intent))
+        if stored.upload_id:
+            return stored.upload_id
+        left = None if stored.started_at == intent.started_at else await steps.find_upload(key, stored.started_at)
+        upload_id = left or await steps.create(upload.source, pinned)
+        winner = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
+        if winner != upload_id:
+            await steps.abort(key, upload_id)
+        return winner
 
     def _stored(self, upload: Upload, upload_id: str) -> StoredUpload:
         ref, config = upload.source, self._job.config

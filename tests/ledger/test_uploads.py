@@ -7,7 +7,7 @@ import pytest
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
 from ledger.runs import start_run
-from ledger.uploads import StoredUpload, UploadState, adopt_upload, close_upload, find_upload, parts_of
+from ledger.uploads import StoredUpload, UploadState, adopt_upload, close_upload, find_upload, parts_of, settle_upload
 from ledger.writer import write_parts
 from model.errors import LeaseLost
 from model.records import PartRecord
@@ -62,3 +62,10 @@ def test_a_later_run_finds_an_open_upload_with_its_parts(dsn: str, ref: RunRef, 
     assert parts_of(conn, ["a" * 64]) == {"a" * 64: (part,)}
     with pytest.raises(LeaseLost):
         adopt_upload(conn, ref, an_upload())
+
+
+def test_an_upload_claimed_without_an_id_gets_the_first_one_given(conn: Connection, ref: RunRef) -> None:
+    adopt_upload(conn, ref, an_upload(upload_id=""))
+    assert settle_upload(conn, ref, "a" * 64, "first") == "first"
+    assert settle_upload(conn, ref, "a" * 64, "second") == "first"
+    assert find_upload(conn, "a" * 64) == an_upload(upload_id="first")
