@@ -7,8 +7,8 @@ they belong to: a failed bundle's tasks are cancelled and its results reach no o
 from __future__ import annotations
 
 import asyncio
-import queue
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
@@ -19,13 +19,18 @@ R = TypeVar("R")
 
 _NOTHING = object()
 
+HAND_OVER_S = 0.2
+"""Finished results wait at most this long before the bundle's thread takes them on to the ledger."""
+
 
 class Bundle(Generic[R]):
     """The work of one Beam bundle. Used by one thread; its tasks run on the engine's loop."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._results: deque[Any] = deque()
+        self._enough = 1
+        self._ready = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._cancelled = False
         self.pending = 0
@@ -36,20 +41,27 @@ class Bundle(Generic[R]):
         self.pending += len(batch)
         self._loop.call_soon_threadsafe(self._start, make, batch)
 
-    def finished(self, most_pending: int) -> Iterator[R]:
-        """Results as they come, until at most `most_pending` are under way. Raises what a task raised."""
-        while self.pending:
-            try:
-                result = self._results.get(block=self.pending > most_pending)
-            except queue.Empty:
-                return
-            self.pending -= 1
-            if isinstance(result, BaseException):
-                raise result
-            if result is not _NOTHING:
-                yield result
+    def finished(self, most_pending: int) -> Iterator[list[R]]:
+        """Results in batches as they come, until at most `most_pending` are under way.
 
-    def drain(self) -> Iterator[R]:
+        Hands over at least every `HAND_OVER_S` what is there. Raises what a task raised, after the results
+        that came before it.
+        """
+        while True:
+            results, error = self._take()
+            if results:
+                yield results
+            if error is not None:
+                raise error
+            if self.pending <= most_pending:
+                return
+            # one wake-up for many results: each costs a turn of the interpreter lock
+            self._enough = self.pending - most_pending
+            self._ready.clear()
+            if len(self._results) < self._enough:
+                self._ready.wait(HAND_OVER_S)
+
+    def drain(self) -> Iterator[list[R]]:
         """All remaining results."""
         return self.finished(0)
 
@@ -57,6 +69,17 @@ class Bundle(Generic[R]):
         """Give the bundle up: its tasks end and its results go nowhere. May be called twice."""
         self._cancelled = True
         self._loop.call_soon_threadsafe(self._cancel)
+
+    def _take(self) -> tuple[list[R], BaseException | None]:
+        results: list[R] = []
+        while self._results:
+            result = self._results.popleft()
+            self.pending -= 1
+            if isinstance(result, BaseException):
+                return results, result
+            if result is not _NOTHING:
+                results.append(result)
+        return results, None
 
     def _start(self, make: Callable[[T], Awaitable[R]], batch: list[T]) -> None:
         if self._cancelled:
@@ -77,9 +100,11 @@ class Bundle(Generic[R]):
             result = _NOTHING
         except asyncio.CancelledError:
             result = RunBroken("the engine was closed while work was under way")
-        except Exception as error:
+        except Exception as error:  # handed to the bundle's thread, which raises it
             result = error
-        self._results.put(result)
+        self._results.append(result)
+        if len(self._results) >= self._enough or isinstance(result, BaseException):
+            self._ready.set()
 
 
 class Engine:

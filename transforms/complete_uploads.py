@@ -7,7 +7,7 @@ for at the destination. An upload is closed in the ledger only after it is of no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -29,7 +29,7 @@ _COMPLETING_AT_ONCE = 32
 
 
 class CompleteUploads(beam.PTransform):
-    """PCollection of `Assembly` to `IntegrityRecord`s.
+    """PCollection of `Assembly` to lists of `IntegrityRecord`.
 
     Args:
       job: the run's context.
@@ -44,9 +44,12 @@ class CompleteUploads(beam.PTransform):
 
 
 class _CompleteFn(EngineDoFn):
-    def process(self, element: Assembly) -> Iterator[IntegrityRecord]:
+    def process(self, element: Assembly) -> Iterator[list[IntegrityRecord]]:
         self.bundle.submit(self._complete, [element])
         yield from self.finished(_COMPLETING_AT_ONCE)
+
+    def outputs(self, results: list[IntegrityRecord]) -> Iterable[list[IntegrityRecord]]:
+        return [results]
 
     async def _complete(self, assembly: Assembly) -> IntegrityRecord:
         worker, upload, run = self.worker, assembly.upload, self._job.run

@@ -1,4 +1,4 @@
-"""CopyObjects: units of small or medium objects into integrity records.
+"""CopyObjects: units of small or medium objects into batches of integrity records.
 
 Copies run on the process's engine; several units overlap. A failure of one object is its record's
 status. What this run has recorded already (a repeated bundle) costs a query, not a GET.
@@ -6,7 +6,7 @@ status. What this run has recorded already (a repeated bundle) costs a query, no
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -24,7 +24,7 @@ from transforms.worker_dofn import EngineDoFn
 
 
 class CopyObjects(beam.PTransform):
-    """PCollection of `CopyUnit` to `IntegrityRecord`s.
+    """PCollection of `CopyUnit` to lists of `IntegrityRecord`.
 
     Args:
       job: the run's context.
@@ -45,16 +45,23 @@ class _CopyFn(EngineDoFn):
         super().__init__(job)
         self._kind = kind
 
-    def process(self, element: CopyUnit) -> Iterator[IntegrityRecord]:
+    def process(self, element: CopyUnit) -> Iterator[list[IntegrityRecord]]:
         refs, run = unpack_unit(element), self._job.run
         keys = [ref.destination_key for ref in refs]
         finished = self.worker.ledger.call(lambda conn: queries.finished_in_run(conn, run, keys))
         wanted = [ref for ref in refs if ref.destination_key not in finished]
-        for ref in refs:
-            if ref.destination_key in finished:
-                yield settled_record(self._job, finished[ref.destination_key], ref, self._kind)
+        settled = [
+            settled_record(self._job, finished[ref.destination_key], ref, self._kind)
+            for ref in refs
+            if ref.destination_key in finished
+        ]
+        if settled:
+            yield settled
         self.bundle.submit(self._copy, wanted)
         yield from self.finished(self._most_pending)
+
+    def outputs(self, results: list[IntegrityRecord]) -> Iterable[list[IntegrityRecord]]:
+        return [results]
 
     @property
     def _most_pending(self) -> int:

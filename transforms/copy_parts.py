@@ -38,7 +38,8 @@ class CopyParts(beam.PTransform):
 class _CopyPartsFn(EngineDoFn):
     def process(self, element: Part) -> Iterator[PartResult]:
         self.bundle.submit(self._copy, [element])
-        yield from self.finished(self.worker.limits.parts_in_flight)
+        for results in self.finished(self.worker.limits.parts_in_flight):
+            yield from results
 
     async def _copy(self, part: Part) -> PartResult:
         worker = self.worker

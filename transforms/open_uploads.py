@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -23,7 +23,6 @@ from model.records import IntegrityRecord, PartRecord, Upload, upload_identity
 from model.status import SizeClass
 from storage.copier import status_of
 from storage.multipart import PinnedSource
-from storage.retry import repeated
 from transforms.context import JobContext
 from transforms.copy_objects import settled_record
 from transforms.records import unread_record
@@ -53,11 +52,12 @@ class OpenUploads(beam.PTransform):
 class _OpenFn(EngineDoFn):
     def process(self, element: ObjectRef) -> Iterator[Any]:
         self.bundle.submit(self._open, [element])
-        yield from map(_tagged, self.finished(_OPENING_AT_ONCE))
+        for results in self.finished(_OPENING_AT_ONCE):
+            yield from self.outputs(results)
 
-    def finish_bundle(self) -> Iterator[Any]:
-        for value in super().finish_bundle():
-            yield beam.pvalue.TaggedOutput(RECORDS, value) if isinstance(value.value, IntegrityRecord) else value
+    def outputs(self, results: list[Any]) -> Iterable[Any]:
+        for result in results:
+            yield beam.pvalue.TaggedOutput(RECORDS, [result]) if isinstance(result, IntegrityRecord) else result
 
     async def _open(self, ref: ObjectRef) -> Upload | IntegrityRecord:
         worker, started_at = self.worker, time.time()
@@ -181,7 +181,3 @@ class _OpenFn(EngineDoFn):
 
 def _is_held(part: PartRecord, held: dict[int, tuple[str, int]]) -> bool:
     return held.get(part.number) == (part.etag, part.size)
-
-
-def _tagged(result: Any) -> Any:
-    return beam.pvalue.TaggedOutput(RECORDS, result) if isinstance(result, IntegrityRecord) else result

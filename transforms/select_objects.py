@@ -66,11 +66,11 @@ class _SelectFn(WorkerDoFn):
         if letters:
             self._tickets.append(self.worker.ledger.write_dead_letters(letters))
         if unsized:
-            for found in self.worker.engine.run(self._complete(unsized)):
-                if isinstance(found, ObjectRef):
-                    refs.append(found)
-                else:
-                    yield beam.pvalue.TaggedOutput(RECORDS, found)
+            found = self.worker.engine.run(self._complete(unsized))
+            refs += [one for one in found if isinstance(one, ObjectRef)]
+            ended = [one for one in found if isinstance(one, IntegrityRecord)]
+            if ended:
+                yield beam.pvalue.TaggedOutput(RECORDS, ended)
         if refs:
             yield refs
 

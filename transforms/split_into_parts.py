@@ -54,7 +54,7 @@ class _SplitFn(beam.DoFn):
             first.write(pickle.dumps(row))
             yield from _parts(upload)
         elif pickle.loads(seen) != row:
-            yield beam.pvalue.TaggedOutput(RECORDS, self._duplicate(upload))
+            yield beam.pvalue.TaggedOutput(RECORDS, [self._duplicate(upload)])
 
     def _duplicate(self, upload: Upload) -> IntegrityRecord:
         return unread_record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -45,8 +45,8 @@ class EngineDoFn(WorkerDoFn):
         self.bundle.cancel()
         self.bundle = self.worker.engine.open_bundle()
 
-    def finished(self, most_pending: int) -> Iterator[Any]:
-        """Results that are ready; waits while more than `most_pending` are under way."""
+    def finished(self, most_pending: int) -> Iterator[list[Any]]:
+        """Results that are ready, in batches; waits while more than `most_pending` are under way."""
         try:
             yield from self.bundle.finished(most_pending)
         except RunBroken:
@@ -54,5 +54,18 @@ class EngineDoFn(WorkerDoFn):
             raise
 
     def finish_bundle(self) -> Iterator[Any]:
-        for result in self.finished(0):
-            yield GlobalWindows.windowed_value(result)
+        for results in self.finished(0):
+            for value in self.outputs(results):
+                yield (
+                    beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
+                    if isinstance(value, beam.pvalue.TaggedOutput)
+                    else _windowed(value)
+                )
+
+    def outputs(self, results: list[Any]) -> Iterable[Any]:
+        """The elements a batch of results is emitted as: one by one, unless a step says otherwise."""
+        return results
+
+
+def _windowed(value: Any) -> Any:
+    return GlobalWindows.windowed_value(value)

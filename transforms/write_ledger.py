@@ -19,12 +19,12 @@ from transforms.context import JobContext
 from transforms.tallies import TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
-_OBJECTS_OUT = 4_000
+_BATCHES_OUT = 64
 _PARTS_OUT = 8
 
 
 class WriteLedger(beam.PTransform):
-    """PCollection of `IntegrityRecord` to tallies, or of `PartResult` to the same results, once durable.
+    """PCollection of lists of `IntegrityRecord` to tallies, or of `PartResult` to the same results, once durable.
 
     Args:
       job: the run's context.
@@ -44,16 +44,15 @@ class WriteLedger(beam.PTransform):
 class _WriteObjectsFn(WorkerDoFn):
     def start_bundle(self) -> None:
         self._tallies = TallyBook()
-        self._tickets: deque[tuple[Any, IntegrityRecord]] = deque()
+        self._tickets: deque[tuple[Any, list[IntegrityRecord]]] = deque()
 
-    def process(self, element: IntegrityRecord) -> None:
-        if element.recorded:
-            self._tallies.add_record(element, element.status)
-            return
-        # one by one: what is copied is on its way to the ledger although the bundle goes on, or breaks
-        self._tickets.append((self.worker.ledger.write([element]), element))
-        if len(self._tickets) > _OBJECTS_OUT:
+    def process(self, element: list[IntegrityRecord]) -> None:
+        # handed over at once: what is copied is on its way to the ledger although the bundle goes on, or breaks
+        self._tickets.append((self.worker.ledger.write(element), element))
+        while self._tickets[0][0].done or len(self._tickets) > _BATCHES_OUT:
             self._settle()
+            if not self._tickets:
+                break
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._tickets:
@@ -61,9 +60,9 @@ class _WriteObjectsFn(WorkerDoFn):
         yield from self._tallies.close()
 
     def _settle(self) -> None:
-        ticket, record = self._tickets.popleft()
-        (outcome,) = ticket.wait()
-        self._tallies.add_record(record, outcome.status)
+        ticket, records = self._tickets.popleft()
+        for record, outcome in zip(records, ticket.wait(), strict=True):
+            self._tallies.add_record(record, outcome.status)
 
 
 class _WritePartsFn(WorkerDoFn):
