@@ -32,13 +32,13 @@ from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, run_graph
 from pipeline.slices import plan_slices, whole_files
-from pipeline.watch import MAX_FAILURES, Watch, failure_in
+from pipeline.watch import Watch, failure_in
 from pipeline.workers import is_local, worker_count
 from storage.config import Capabilities
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
 from transforms.read_inventory import clear_spool
-from transforms.worker import close_worker
+from transforms.worker import MAX_FAILURES, close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger.leases import RunRef
 from ledger.queries import VerifiedRow
-from model.errors import InvalidInput, TransferError
+from model.errors import InvalidInput, RunBroken, TransferError
 from model.objects import InventoryRow
 from options.config import JobConfig
 from storage.capabilities import probe_destination, probe_source
@@ -20,8 +20,8 @@ from storage.client import S3Client
 from storage.config import Capabilities
 from storage.engine import Engine
 from storage.inventory.errors import CorruptInventoryFile
-from storage.inventory.location import LocalInventoryStore, parse_location
-from storage.inventory.manifest import LATEST, Manifest, load_manifest, resolve_latest
+from storage.inventory.location import InventoryStore, LocalInventoryStore, Location, parse_location
+from storage.inventory.manifest import Manifest, load_manifest, resolve_latest
 from storage.inventory.rows import count_rows, read_rows
 from storage.inventory.s3_store import S3InventoryStore
 from storage.inventory.spool import spool
@@ -52,12 +52,14 @@ class Preflight:
         self._engine.close()
 
     def manifest(self) -> Manifest:
-        """The manifest named, with `latest` resolved. Raises InvalidInput."""
+        """The manifest named, with `latest` resolved. Raises InvalidInput, and RunBroken that names the source."""
         location = parse_location(self._config.inventory.manifest)
-        store = LocalInventoryStore() if location.bucket is None else S3InventoryStore(self.source_control)
-        if location.name == LATEST:
-            location = resolve_latest(store, location)
-        return load_manifest(store, location)
+        if location.bucket is None:
+            return _manifest_at(LocalInventoryStore(), location)
+        try:
+            return _manifest_at(S3InventoryStore(self.source_control), location)
+        except RunBroken as error:
+            raise RunBroken(f"source: {error.message}") from error
 
     def capabilities(self, source_bucket: str) -> tuple[Capabilities, Capabilities]:
         """What source and destination can do. Raises RunBroken where one cannot be used at all."""
@@ -121,6 +123,10 @@ class Preflight:
             return sum(await asyncio.gather(*(gone(row, places) for row in rows)))
 
         return self._engine.run(check())
+
+
+def _manifest_at(store: InventoryStore, location: Location) -> Manifest:
+    return load_manifest(store, resolve_latest(store, location))
 
 
 def job_id(config: JobConfig, source_bucket: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
@@ -17,14 +18,15 @@ from model.errors import InvalidInput, RunBroken, S3ferryError
 from model.status import SizeClass
 from options.values import FailureLimit
 from pipeline.progress import ClassProgress, ProgressSnapshot, open_progress
+from transforms.worker import MAX_FAILURES
 
 _LOGGER = logging.getLogger("s3ferry")
 
 _LOOK_EVERY_S = 1.0
 _JOIN_S = 0.2
+_WHERE = re.compile(r" \[while running '[^']*'\]$")
+"""What Beam adds to the message of an error raised in a step."""
 _RAISED = re.compile(r"\b(?:model\.errors|storage\.inventory\.errors)\.(\w+): ([^\n]*)")
-MAX_FAILURES = "max_failures"
-"""The reason a run is stopped for when its circuit breaker trips."""
 
 
 class Watch:
@@ -80,19 +82,21 @@ class Watch:
     def _break_circuit(self, sums: dict[str, int]) -> None:
         failed, ended = sums.get("failed", 0), sum(sums.get(f"{name}.objects", 0) for name in SizeClass)
         if self._limit is not None and self._limit.exceeded(failed, ended):
-            self._session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, MAX_FAILURES))
             self._limit = None
+            with contextlib.suppress(InvalidInput):  # it has ended meanwhile: nothing is left to stop
+                self._session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, MAX_FAILURES))
 
 
 def failure_in(error: BaseException) -> S3ferryError:
     """What a graph failed of. Runners hand over a RuntimeError whose text holds the worker's traceback."""
     if isinstance(error, S3ferryError):
-        return error
+        return type(error)(_WHERE.sub("", error.message)) if _WHERE.search(error.message) else error
     raised = _RAISED.findall(str(error))
     if raised:
         name, message = raised[-1]
         kind = getattr(errors, name, InvalidInput)
-        return kind(message) if issubclass(kind, S3ferryError) else RunBroken(message)
+        line = _WHERE.sub("", message)
+        return kind(line) if issubclass(kind, S3ferryError) else RunBroken(line)
     last = str(error).strip().rpartition("\n")[2]
     failure = RunBroken(f"the graph failed: {type(error).__name__}: {last}")
     failure.__cause__ = error

@@ -133,9 +133,11 @@ class S3Client:
         what = f"{method} {bucket}/{key}" + (f"?{query}" if query else "")
         try:
             signed = self._signer.sign(method, target, host, headers, payload)
-        except UnicodeEncodeError:
+        except (TypeError, UnicodeEncodeError):
+            if _is_text(headers):
+                raise
             raise Refused(f"{self.side}: {what}: the object's metadata is not valid UTF-8") from None
-        if length is not None and not isinstance(body, bytes | bytearray | memoryview):
+        if isinstance(body, AsyncIterator):
             signed["content-length"] = str(length)
         try:
             async with AsyncExitStack() as stack:
@@ -171,6 +173,15 @@ class S3Client:
         virtual = self._virtual and (self._scheme == "http" or "." not in bucket)
         host, target = (f"{bucket}.{self._netloc}", f"/{path}") if virtual else (self._netloc, f"/{bucket}/{path}")
         return host, f"{target}?{query}" if query else target
+
+
+def _is_text(headers: Mapping[str, str]) -> bool:
+    """Whether all values can be sent as UTF-8: those read with surrogate escapes cannot, and awscrt refuses them."""
+    try:
+        "".join(headers.values()).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def part_query(number: int, upload_id: str) -> str:

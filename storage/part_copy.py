@@ -16,10 +16,13 @@ from storage.transport import Buffer
 
 
 async def copy_part(context: CopyContext, part: Part) -> PartResult:
-    """Copy one part. A failure of the part is a value; RunBroken and Stopped come out."""
+    """Copy one part; after a mismatch once more. A failure of it is a value; RunBroken and Stopped come out."""
     work = _PartCopy(context, part)
     try:
-        record = await repeated(work.run, context.limits.attempts)
+        try:
+            record = await repeated(work.run, context.limits.attempts)
+        except Mismatch:
+            record = await repeated(work.run, context.limits.attempts)
     except TransferError as error:
         return PartResult(
             part.upload, part.number, PartOutcome.FAILED, None, status_of(error), error.message, work.attempts

@@ -1,14 +1,18 @@
-"""Signature Version 4 of data-plane requests, by awscrt (15 us a request against botocore's 70).
+"""Signature Version 4 of data-plane requests.
 
-Rule: AWS «Signature Version 4 signing process»; S3 paths are encoded once and never normalised.
+Our own, because it stands in the hot path twice per object: about a third of the CPU that building a
+request for awscrt takes, and a tenth of botocore's. Tests compare it with botocore's signer.
+Rule: S3 API reference, «Authenticating requests: using the Authorization header (AWS Signature Version 4)»;
+S3 paths are encoded once and never normalised.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from model.errors import RunBroken
 
@@ -26,53 +30,74 @@ class Signer:
     """Signs for one session and region. Credentials are looked at again every few seconds."""
 
     def __init__(self, session: botocore.session.Session, region: str, side: str) -> None:
-        from awscrt import auth, http  # noqa: PLC0415 - a heavy import
-
-        self._auth: Any = auth
-        self._http: Any = http
         self._session = session
         self._region = region
         self._side = side
-        self._provider: Any = None
         self._next_look = 0.0
+        self._second = 0
+        self._timestamp = ""
+        self._scope = ""
+        self._access_key = ""
+        self._secret_key = ""
+        self._token: str | None = None
+        self._key = b""
 
     def sign(self, method: str, target: str, host: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
         """`headers` with date, payload hash, token and signature added.
 
-        `target` is the encoded path with its query; `payload` the body's SHA-256 in hex or one of the
-        constants above. Raises RunBroken where the side has no credentials.
+        `target` is the encoded path with its query, whose parameters are encoded and in order; `headers`
+        have lower-case names; `payload` is the body's SHA-256 in hex or one of the constants above.
+        Raises RunBroken where the side has no credentials.
         """
-        request = self._http.HttpRequest(method, target, self._http.HttpHeaders([("host", host), *headers.items()]))
-        config = self._auth.AwsSigningConfig(
-            algorithm=self._auth.AwsSigningAlgorithm.V4,
-            signature_type=self._auth.AwsSignatureType.HTTP_REQUEST_HEADERS,
-            credentials_provider=self._credentials(),
-            region=self._region,
-            service="s3",
-            date=datetime.now(UTC),
-            use_double_uri_encode=False,
-            should_normalize_uri_path=False,
-            signed_body_value=payload,
-            signed_body_header_type=self._auth.AwsSignedBodyHeaderType.X_AMZ_CONTENT_SHA_256,
+        now = int(time.time())
+        if now != self._second:
+            self._turn(now)
+        signed = {**headers, "x-amz-content-sha256": payload, "x-amz-date": self._timestamp}
+        if self._token:
+            signed["x-amz-security-token"] = self._token
+        path, _, query = target.partition("?")
+        named = sorted([*signed.items(), ("host", host)])
+        names = ";".join([name for name, _ in named])
+        lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in named])
+        request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
+        digest = hashlib.sha256(request.encode()).hexdigest()
+        text = f"AWS4-HMAC-SHA256\n{self._timestamp}\n{self._scope}\n{digest}"
+        signature = hmac.digest(self._key, text.encode(), "sha256").hex()
+        credential = f"{self._access_key}/{self._scope}"
+        signed["authorization"] = (
+            f"AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}"
         )
-        self._auth.aws_sign_request(request, config).result()
-        signed = dict(request.headers)
-        del signed["host"]
         return signed
 
-    def _credentials(self) -> Any:
+    def _turn(self, now: int) -> None:
+        """What changes with the second, the day and the credentials."""
+        moment = time.gmtime(now)
+        day = time.strftime("%Y%m%d", moment)
+        changed = self._look() or not self._scope.startswith(day)
+        if changed:
+            self._scope = f"{day}/{self._region}/s3/aws4_request"
+            key = f"AWS4{self._secret_key}".encode()
+            for part in (day, self._region, "s3", "aws4_request"):
+                key = hmac.digest(key, part.encode(), "sha256")
+            self._key = key
+        self._timestamp = time.strftime("%Y%m%dT%H%M%SZ", moment)
+        self._second = now
+
+    def _look(self) -> bool:
+        """Take the session's credentials if it is time to; says whether they are others."""
         now = time.monotonic()
-        if self._provider is None or now >= self._next_look:
-            self._next_look = now + _REFRESH_EVERY_S
-            credentials = self._session.get_credentials()
-            if credentials is None:
-                name = self._side.upper()
-                raise RunBroken(
-                    f"no credentials for the {self._side}: set {name}_AWS_ACCESS_KEY_ID and "
-                    f"{name}_AWS_SECRET_ACCESS_KEY, --{self._side}_profile, or the usual AWS variables"
-                )
-            frozen = credentials.get_frozen_credentials()
-            self._provider = self._auth.AwsCredentialsProvider.new_static(
-                frozen.access_key, frozen.secret_key, frozen.token
+        if now < self._next_look:
+            return False
+        credentials = self._session.get_credentials()
+        if credentials is None:
+            name = self._side.upper()
+            raise RunBroken(
+                f"no credentials for the {self._side}: set {name}_AWS_ACCESS_KEY_ID and "
+                f"{name}_AWS_SECRET_ACCESS_KEY, --{self._side}_profile, or the usual AWS variables"
             )
-        return self._provider
+        self._next_look = now + _REFRESH_EVERY_S
+        frozen = credentials.get_frozen_credentials()
+        found = (frozen.access_key, frozen.secret_key, frozen.token)
+        changed = found != (self._access_key, self._secret_key, self._token)
+        self._access_key, self._secret_key, self._token = found
+        return changed

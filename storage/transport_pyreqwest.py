@@ -46,6 +46,8 @@ class _Reply:
         if self._started:
             return await self._read_rest()
         length = self.headers.get("content-length", "")
+        if length == "0":
+            return b""
         whole = await self._timed(self._reader.bytes(), int(length) if length.isdigit() else 0)
         return b"" if whole is None else whole
 
@@ -140,7 +142,9 @@ class PyreqwestTransport:
         elif body is not None:
             size = len(body)
             # an empty body alone would go out without a Content-Length
-            request = request.body_bytes(cast("bytes", body)) if size else request.header("content-length", "0")
+            request = request.body_bytes(cast("bytes", body))
+            if not size and "content-length" not in headers:
+                request = request.header("content-length", "0")
         exchange = request.build_streamed()
         clock = asyncio.timeout(self._connect_s + _patience_s(self._idle_s, size))
         try:

@@ -10,11 +10,13 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
+from ledger import runs
 from ledger.dsn import ledger_dsn
 from ledger.session import LedgerSession
-from model.errors import RunBroken
+from model.errors import RunBroken, S3ferryError
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.config import EndpointOptions
@@ -31,6 +33,9 @@ from storage.signing import Signer
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from transforms.context import JobContext, evidence_grade, store_config, transfer_limits
+
+MAX_FAILURES = "max_failures"
+"""The reason a run is stopped for when its circuit breaker trips."""
 
 _FAILED = frozenset({Status.FAILED, Status.MISMATCH})
 
@@ -50,7 +55,7 @@ class Worker:
         self.job = job
         self.limits = transfer_limits(config, job.workers)
         self.counters: dict[str, int] = {}
-        self._failure_limit = failure_limit(config.run.max_failures) if config.run.max_failures else None
+        self._most_failures = failure_limit(config.run.max_failures).rows if config.run.max_failures else None
         in_flight = self.limits.small_in_flight + self.limits.medium_in_flight + self.limits.parts_in_flight
         endpoint_limits = (EndpointLimit(in_flight), EndpointLimit(in_flight))
         self.admission = Admission(
@@ -106,9 +111,9 @@ class Worker:
         self.engine.soon(self.admission.stop, reason)
 
     def count(self, size_class: SizeClass, status: Status, size: int) -> None:
-        """Count one ended object for the heartbeat; trips the circuit breaker of `--max_failures`.
+        """Count one ended object for the heartbeat; trips the circuit breaker of `--max_failures=N`.
 
-        Called on the engine's loop only.
+        A percentage is the driver's to judge, over all workers. Called on the engine's loop only.
         """
         counters = self.counters
         for name, amount in ((f"{size_class}.objects", 1), (f"{size_class}.bytes", size)):
@@ -116,9 +121,17 @@ class Worker:
         if status in _FAILED:
             counters["failed"] = counters.get("failed", 0) + 1
             counters[f"{size_class}.failed"] = counters.get(f"{size_class}.failed", 0) + 1
-            ended = sum(counters.get(f"{name}.objects", 0) for name in SizeClass)
-            if self._failure_limit is not None and self._failure_limit.exceeded(counters["failed"], ended):
-                self.admission.stop("max_failures")
+            if self._most_failures is not None and counters["failed"] > self._most_failures:
+                self._most_failures = None
+                self.admission.stop(MAX_FAILURES)
+                # a call to the ledger would hold the loop up
+                threading.Thread(target=self._request_stop, daemon=True).start()
+
+    def _request_stop(self) -> None:
+        """Tell the other workers, and the driver why rows are left."""
+        run_id = self.job.run.run_id
+        with suppress(S3ferryError):
+            self.ledger.call(lambda conn: runs.request_stop(conn, run_id, MAX_FAILURES))
 
     def pass_over(self, rows: int) -> None:
         """Count rows that end without a transfer, for the heartbeat."""

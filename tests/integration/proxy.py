@@ -11,12 +11,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from itertools import count
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.fixtures.s3 import S3Server
 
 _CHUNK = 1 << 16
 _JOIN_S = 10.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,11 @@ class Request:
     key: str
     query: dict[str, str]
     range: str | None = None
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it only finds out what the server can do."""
+        return ".s3ferry-probe" in self.key
 
     @property
     def is_part(self) -> bool:
@@ -46,13 +53,13 @@ class Request:
 class Effect:
     """What is done to a request. Without any of these it passes.
 
-    `refuse`: (status, S3 error code) instead of asking the server. `delay_s`: seconds before it is passed on.
+    `refuse`: (status, S3 error code) instead of asking the server. `hold`: it is passed on when the event is set.
     `damage_request`, `damage_answer`: the first byte of the body is changed. `hold_answer`: the server has acted,
     and its answer goes on when the event is set.
     """
 
     refuse: tuple[int, str] | None = None
-    delay_s: float = 0.0
+    hold: threading.Event | None = None
     damage_request: bool = False
     damage_answer: bool = False
     hold_answer: threading.Event | None = None
@@ -60,6 +67,18 @@ class Effect:
 
 NO_EFFECT = Effect()
 Rule = Callable[[Request], Effect | None]
+
+
+def gate(matches: Callable[[Request], bool], passes: int) -> tuple[Rule, threading.Event]:
+    """A rule that holds matching requests after the first `passes`, and the event that lets them all go."""
+    opened, counted = threading.Event(), count(1)
+
+    def rule(request: Request) -> Effect | None:
+        if request.is_probe or not matches(request):
+            return None
+        return Effect(hold=opened) if next(counted) > passes else None
+
+    return rule, opened
 
 
 @dataclass
@@ -75,35 +94,29 @@ class Proxy:
         self.seen.clear()
         self.rule = None
 
-    def count(self, method: str, bucket: str, **having: bool) -> Counter[str]:
-        """How often each key of `bucket` was asked for; `having` are properties of Request that must hold."""
-        return Counter(
-            request.key
-            for request in list(self.seen)
-            if request.method == method
-            and request.bucket == bucket
-            and all(getattr(request, name) == value for name, value in having.items())
-        )
+    def asked(self, bucket: str) -> list[Request]:
+        """The requests for objects of `bucket`; those that only find out what the server can do are left out."""
+        return [
+            request for request in list(self.seen) if request.bucket == bucket and request.key and not request.is_probe
+        ]
 
     def reads(self, bucket: str) -> Counter[str]:
         """GETs of objects (whole or by range), by key."""
-        return Counter(
-            request.key
-            for request in list(self.seen)
-            if request.method == "GET" and request.bucket == bucket and request.key and not request.query
-        )
+        return Counter(request.key for request in self.asked(bucket) if request.method == "GET" and not request.query)
 
     def writes(self, bucket: str) -> Counter[str]:
         """PUTs of whole objects, by key."""
-        return self.count("PUT", bucket, is_part=False)
+        return Counter(request.key for request in self.asked(bucket) if request.method == "PUT" and not request.is_part)
 
     def parts(self, bucket: str) -> Counter[tuple[str, int]]:
-        """PUTs of parts, by key and number. Those of the capability probe are left out."""
+        """PUTs of parts, by key and number."""
         return Counter(
-            (request.key, int(request.query["partNumber"]))
-            for request in list(self.seen)
-            if request.bucket == bucket and request.is_part and not request.key.endswith(".s3ferry-probe")
+            (request.key, int(request.query["partNumber"])) for request in self.asked(bucket) if request.is_part
         )
+
+    def uploads(self, bucket: str) -> Counter[str]:
+        """Multipart uploads created, by key."""
+        return Counter(request.key for request in self.asked(bucket) if request.is_create)
 
     def effect(self, request: Request) -> Effect:
         self.seen.append(request)
@@ -170,8 +183,8 @@ class _Connection:
         head = await _head(self._reader)
         request = _parse(head)
         effect = self._proxy.effect(request)
-        if effect.delay_s:
-            await asyncio.sleep(effect.delay_s)
+        if effect.hold is not None:
+            await _until_set(effect.hold)
         if effect.refuse:
             await self._refuse(effect.refuse, head)
             return False
@@ -184,7 +197,7 @@ class _Connection:
         await _body(self._reader, server_writer, head, damaged=effect.damage_request, answer=False)
         answer = await _head(server_reader)
         if effect.hold_answer is not None:
-            await asyncio.get_running_loop().run_in_executor(None, effect.hold_answer.wait)
+            await _until_set(effect.hold_answer)
         self._writer.write(answer)
         bodiless = request.method == "HEAD" or answer.split(b" ", 2)[1] in (b"204", b"304")
         if not bodiless:
@@ -201,6 +214,11 @@ class _Connection:
         if not head.startswith(b"HEAD "):
             self._writer.write(xml)
         await self._writer.drain()
+
+
+async def _until_set(event: threading.Event) -> None:
+    while not event.is_set():  # noqa: ASYNC110 - it is set by another thread
+        await asyncio.sleep(_POLL_S)
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
@@ -245,12 +263,12 @@ async def _body(
             writer.write(piece)
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, count: int, damaged: bool) -> None:
-    while count:
-        piece = await reader.read(min(_CHUNK, count))
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, left: int, damaged: bool) -> None:
+    while left:
+        piece = await reader.read(min(_CHUNK, left))
         if not piece:
-            raise asyncio.IncompleteReadError(b"", count)
-        count -= len(piece)
+            raise asyncio.IncompleteReadError(b"", left)
+        left -= len(piece)
         if damaged:
             piece, damaged = bytes([piece[0] ^ 1]) + piece[1:], False
         writer.write(piece)

@@ -11,6 +11,7 @@ import uvloop
 from storage.transport import Transport
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
+from tests.storage.ferry import Ferry, running_ferry
 from tests.storage.scripted_server import ScriptedServer, scripted_server
 
 TRANSPORTS: dict[str, Callable[..., Transport]] = {"pyreqwest": PyreqwestTransport, "verbatim": VerbatimTransport}
@@ -29,8 +30,10 @@ def transport(request: pytest.FixtureRequest) -> Callable[..., Transport]:
     """Makes one transport of the implementation under test; times in seconds."""
     factory = TRANSPORTS[request.param]
 
-    def make(*, connect_timeout_s: float = 10.0, idle_timeout_s: float = 10.0) -> Transport:
-        return factory(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s)
+    def make(
+        *, connect_timeout_s: float = 10.0, idle_timeout_s: float = 10.0, ca_bundle: str | None = None
+    ) -> Transport:
+        return factory(connect_timeout_s=connect_timeout_s, idle_timeout_s=idle_timeout_s, ca_bundle=ca_bundle)
 
     return make
 
@@ -39,3 +42,10 @@ def transport(request: pytest.FixtureRequest) -> Callable[..., Transport]:
 def run() -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Runs one coroutine on an event loop of its own, as the engine's."""
     return uvloop.run
+
+
+@pytest.fixture(scope="session")
+def ferry() -> Iterator[Ferry]:
+    """An engine and all that is opened on it."""
+    with running_ferry() as running:
+        yield running

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -103,11 +104,13 @@ class ScriptedServer:
     scripts: list[Script] = field(default_factory=list)
     fallback: Script = field(default_factory=reply)
     connections: int = 0
+    first_request: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def _next(self, request: Request) -> Script:
         with self._lock:
             self.requests.append(request)
+            self.first_request.set()
             return self.scripts.pop(0) if self.scripts else self.fallback
 
     def serve(self, connected: socket.socket) -> None:
@@ -145,11 +148,11 @@ def _read_head(connected: socket.socket, buffer: bytearray, connection: int) -> 
 
 
 @contextmanager
-def scripted_server() -> Iterator[ScriptedServer]:
-    """A running server on a free loopback port; its threads end with their connections."""
+def scripted_server(tls: ssl.SSLContext | None = None) -> Iterator[ScriptedServer]:
+    """A running server on a free loopback port, with TLS if given; its threads end with their connections."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=128)
     port = listener.getsockname()[1]
-    server = ScriptedServer(f"http://127.0.0.1:{port}", port)
+    server = ScriptedServer(f"{'https' if tls else 'http'}://127.0.0.1:{port}", port)
     live: list[socket.socket] = []
 
     def accept() -> None:
@@ -159,7 +162,13 @@ def scripted_server() -> Iterator[ScriptedServer]:
             except OSError:
                 return
             live.append(connected)
-            threading.Thread(target=server.serve, args=(connected,), daemon=True).start()
+            threading.Thread(target=serve, args=(connected,), daemon=True).start()
+
+    def serve(connected: socket.socket) -> None:
+        try:
+            server.serve(tls.wrap_socket(connected, server_side=True) if tls else connected)
+        except OSError:
+            return
 
     acceptor = threading.Thread(target=accept, daemon=True)
     acceptor.start()

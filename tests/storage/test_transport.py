@@ -8,12 +8,14 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage.transport import Broken, NotSent, Transport
-from tests.storage.scripted_server import Exchange, ScriptedServer, reply, response
+from tests.storage.certificates import Authority
+from tests.storage.scripted_server import Exchange, ScriptedServer, reply, response, scripted_server
 
 Make = Callable[..., Transport]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -79,6 +81,11 @@ def stall(exchange: Exchange) -> None:
     exchange.wait_for_client_to_leave()
 
 
+def deaf(exchange: Exchange) -> None:
+    """Reads nothing of the body and says nothing."""
+    threading.Event().wait(10)
+
+
 def silence(exchange: Exchange) -> None:
     exchange.read_body()
     exchange.wait_for_client_to_leave()
@@ -97,8 +104,11 @@ class TestRequestsOnTheWire:
             "/b/dir/",
             "/b/a%25b",
             "/b/a%5Cb",
-        ]
-        + ["/b/a~b-c_d.e", "/b/a%27%28%29%2A%21", "/b/.../x", "/b/..x/.y"],
+            "/b/a~b-c_d.e",
+            "/b/a%27%28%29%2A%21",
+            "/b/.../x",
+            "/b/..x/.y",
+        ],
     )
     def test_a_path_arrives_as_it_was_given(self, transport: Make, server: ScriptedServer, run: Run, path: str) -> None:
         run(once(transport(), lambda t: fetch(t, server.url + path)))
@@ -129,6 +139,14 @@ class TestRequestsOnTheWire:
         got = server.requests[0]
         assert (got.header("content-length"), got.header("transfer-encoding")) == (str(len(body)), None)
         assert got.body == bytes(body)
+
+    @pytest.mark.parametrize("body", [b"", b"abc"])
+    def test_a_content_length_given_with_a_whole_body_is_sent_once(
+        self, transport: Make, server: ScriptedServer, run: Run, body: bytes
+    ) -> None:
+        given = {"content-length": str(len(body))}
+        run(once(transport(), lambda t: fetch(t, server.url + "/b/k", "PUT", given, body)))
+        assert server.requests[0].header("content-length") == str(len(body))
 
     @pytest.mark.parametrize("parts", [(b"abc", b"de"), (b"x" * 300_000,) * 10, ()])
     def test_a_streamed_body_has_the_content_length_given_and_is_never_chunked(
@@ -305,7 +323,7 @@ class TestFailures:
             )
 
     def test_a_server_that_stops_reading_is_broken(self, transport: Make, server: ScriptedServer, run: Run) -> None:
-        server.fallback = lambda exchange: threading.Event().wait(10) and None
+        server.fallback = deaf
         piece = b"x" * 16_384
         given = {"content-length": str(4_000 * len(piece))}
         with pytest.raises(Broken):
@@ -405,7 +423,7 @@ class TestUploads:
             raise ValueError
 
         async def both(t: Transport) -> Any:
-            with pytest.raises(ValueError):  # noqa: PT011
+            with pytest.raises(ValueError):
                 await fetch(t, server.url + "/b/k", "PUT", {"content-length": "6"}, failing())
             return await fetch(t, server.url + "/b/k", "PUT", {}, b"whole")
 
@@ -455,8 +473,9 @@ class TestUploads:
 
 
 class TestConnections:
-    def test_a_connection_is_used_again(self, transport: Make, server: ScriptedServer, run: Run) -> None:
-        server.fallback = reply(200, {}, b"x" * 100_000)
+    @pytest.mark.parametrize("size", [0, 100_000])
+    def test_a_connection_is_used_again(self, transport: Make, server: ScriptedServer, run: Run, size: int) -> None:
+        server.fallback = reply(200, {}, b"x" * size)
 
         async def many(t: Transport) -> None:
             for _ in range(5):
@@ -522,8 +541,7 @@ class TestConnections:
 
         async def cancel(t: Transport) -> Any:
             task = asyncio.ensure_future(fetch(t, server.url + "/b/k", "PUT", {}, b"first"))
-            while not server.requests:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(server.first_request.wait, 10)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -543,8 +561,7 @@ class TestConnections:
         async def cancel(t: Transport) -> Any:
             given = {"content-length": "100000000"}
             task = asyncio.ensure_future(fetch(t, server.url + "/b/k", "PUT", given, endless()))
-            while not server.requests:
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(server.first_request.wait, 10)
             await asyncio.sleep(0.2)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -561,3 +578,22 @@ class TestConnections:
             await t.close()
 
         run(once(transport(), twice))
+
+
+class TestTls:
+    def test_a_bundle_of_several_authorities_is_trusted_whole(self, transport: Make, run: Run, tmp_path: Path) -> None:
+        other, ours = Authority("other"), Authority("ours")
+        bundle = tmp_path / "bundle.pem"
+        bundle.write_bytes(other.pem + ours.pem)
+        with scripted_server(ours.server_context(tmp_path)) as server:
+            server.fallback = reply(200, {}, b"x" * 500_000)
+            _, _, body = run(once(transport(ca_bundle=str(bundle)), lambda t: fetch(t, server.url + "/b/k")))
+        assert len(body) == 500_000
+
+    def test_a_server_of_an_authority_nobody_trusts_gets_nothing(
+        self, transport: Make, run: Run, tmp_path: Path
+    ) -> None:
+        with scripted_server(Authority("ours").server_context(tmp_path)) as server:
+            with pytest.raises((NotSent, Broken)):
+                run(once(transport(), lambda t: fetch(t, server.url + "/b/k", "PUT", {}, b"abc")))
+            assert server.requests == []

@@ -1,0 +1,75 @@
+"""What the ledger says, read by plain SQL."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One ledger's database."""
+
+    dsn: str
+
+    def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        """The rows of one query, by column name."""
+        with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
+            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+
+    def value(self, query: str, *values: object) -> Any:
+        """The one value of one row."""
+        (row,) = self.rows(query, *values)
+        (value,) = row.values()
+        return value
+
+    def is_made(self) -> bool:
+        """Whether the tables are there: the first run makes them."""
+        return bool(self.value("SELECT to_regclass('objects') IS NOT NULL"))
+
+    def objects(self) -> dict[str, dict[str, Any]]:
+        """The rows of `objects` by destination key, with statuses and evidence as words."""
+        return {row["destination_key"]: row for row in self.rows("SELECT * FROM objects")}
+
+    def statuses(self) -> Counter[str]:
+        """How many rows of `objects` have each status."""
+        return Counter(row["status"] for row in self.objects().values())
+
+    def keys(self, status: str) -> set[str]:
+        """The source keys whose row of `objects` has this status."""
+        return {row["source_key"] for row in self.objects().values() if row["status"] == status}
+
+    def count(self, status: str = "VERIFIED") -> int:
+        """How many rows of `objects` have this status; 0 before there are tables."""
+        return self.statuses()[status] if self.is_made() else 0
+
+    def recorded_parts(self) -> dict[str, set[int]]:
+        """The part numbers recorded for each destination key."""
+        found: dict[str, set[int]] = {}
+        if self.is_made():
+            for row in self.rows("SELECT destination_key, part_number FROM parts JOIN uploads USING (identity)"):
+                found.setdefault(row["destination_key"], set()).add(row["part_number"])
+        return found
+
+    def run(self, run_id: int | None = None) -> dict[str, Any]:
+        """One row of `runs`, by default the newest."""
+        if run_id is None:
+            run_id = self.value("SELECT max(run_id) FROM runs")
+        (row,) = self.rows("SELECT * FROM runs WHERE run_id = %s", run_id)
+        return row
+
+    def counted(self, run_id: int) -> Counter[str]:
+        """Rows of the run by status, from `manifest_counts`."""
+        rows = self.rows("SELECT status::text, objects FROM manifest_counts WHERE run_id = %s", run_id)
+        total: Counter[str] = Counter()
+        for row in rows:
+            total[row["status"]] += row["objects"]
+        return total
+
+    def rows_read(self, run_id: int) -> int:
+        """Rows of the inventory the run has read, from `manifest_files`."""
+        return int(self.value("SELECT coalesce(sum(rows), 0) FROM manifest_files WHERE run_id = %s", run_id))

@@ -1,0 +1,86 @@
+"""Objects that cannot be copied: counted, kept apart from the rest, and in the end a reason to stop."""
+
+from __future__ import annotations
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences, keys_of
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import Effect, Request
+from tests.integration.scenes import MIB, SPLIT, small_objects, stocked
+
+
+def test_objects_nobody_may_read_fail_alone_and_are_tried_again_by_the_next_run(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), [*small_objects(10), WorkObject("large", 11 * MIB)])
+    forbidden = {scene.keys[2], scene.keys[7], "large"}
+
+    def refuse(request: Request) -> Effect | None:
+        return Effect(refuse=(403, "AccessDenied")) if request.key in forbidden else None
+
+    proxy.rule = refuse
+    user = ferry(proxy.server, minio, ledger, *SPLIT, "--workers=1")
+    manifest = scene.inventory()
+    run = user.run(manifest, f"s3://{target}")
+    assert run.code == 1, run.explain()
+    assert run.classes == {"small": {"VERIFIED": 8, "FAILED": 2}, "large": {"FAILED": 1}}
+    assert ledger.keys("FAILED") == forbidden
+    errors = [row["error"] for row in ledger.objects().values() if row["status"] == "FAILED"]
+    assert all("source: " in error and "403" in error for error in errors)
+    assert "objects.error in the ledger says why" in run.last_sentence
+
+    proxy.forget()
+    again = user.run(manifest, f"s3://{target}")
+    assert (again.code, again.statuses) == (0, {"VERIFIED": 3, "SKIPPED": 8}), again.explain()
+    client = minio.client()
+    assert differences((client, scene.bucket), (client, target)) == []
+
+
+def test_more_failures_than_allowed_stop_the_run(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(400, size=10))
+
+    def refuse(request: Request) -> Effect | None:
+        return Effect(refuse=(403, "AccessDenied")) if request.key.startswith("small/") else None
+
+    proxy.rule = refuse
+    user = ferry(proxy.server, minio, ledger, "--workers=2", "--max_in_flight=2", "--small_unit_objects=10")
+    run = user.run(scene.inventory(), f"s3://{target}", "--max_failures=20")
+    assert run.code == 3, run.explain()
+    assert "--max_failures=20" in run.last_sentence
+    assert 20 < ledger.count("FAILED") < 400
+    assert ledger.run()["outcome"] == "broken"
+    assert keys_of(minio.client(), target) == []
+
+
+def test_bytes_damaged_on_the_way_are_a_mismatch_and_never_replace_what_was_there(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    reader, writer, target = proxied(minio), proxied(minio), new_bucket(minio)
+    # Above 16 MiB the source keeps a CRC64NVME of the whole object.
+    bigger = [WorkObject("medium", 2 * MIB), WorkObject("large", 17 * MIB)]
+    scene = stocked(minio, new_bucket(minio), [*small_objects(4), *bigger])
+    read_wrong, written_wrong = {scene.keys[0], "medium", "large"}, {scene.keys[1]}
+    for key in scene.keys:
+        minio.client().put_object(Bucket=target, Key=key, Body=b"there before")
+
+    def damage_answers(request: Request) -> Effect | None:
+        return Effect(damage_answer=request.method == "GET" and request.key in read_wrong)
+
+    def damage_requests(request: Request) -> Effect | None:
+        return Effect(damage_request=request.method == "PUT" and request.key in written_wrong)
+
+    reader.rule, writer.rule = damage_answers, damage_requests
+    user = ferry(reader.server, writer.server, ledger, *SPLIT, "--workers=1")
+    run = user.run(scene.inventory(), f"s3://{target}")
+    assert run.code == 1, run.explain()
+    assert ledger.keys("MISMATCH") == read_wrong | written_wrong
+    assert run.statuses == {"VERIFIED": 2, "MISMATCH": 4}
+    for key in read_wrong | written_wrong:
+        assert minio.client().get_object(Bucket=target, Key=key)["Body"].read() == b"there before", key
+    assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)

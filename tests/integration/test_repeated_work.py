@@ -1,0 +1,76 @@
+"""Runners repeat work and cut it as they like: the results are the same, and nothing is copied twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+
+
+@pytest.fixture
+def scene(minio: S3Server) -> Scene:
+    """Objects of each size class, one row of a small and one of a large object twice."""
+    objects = [
+        *small_objects(60),
+        *(WorkObject(f"medium/{n}", 2 * MIB) for n in range(3)),
+        WorkObject("large", 11 * MIB),
+    ]
+    return stocked(minio, new_bucket(minio), objects)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_bundles_that_are_repeated_cost_no_second_request_and_change_no_result(
+    workers: int, scene: Scene, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    user = ferry(proxy.server, proxy.server, ledger, *SPLIT, f"--workers={workers}", "--small_unit_objects=10")
+    manifest = scene.inventory([*scene.rows, scene.rows[0], scene.rows[-1]])
+    run = user.run(manifest, f"s3://{target}", "--direct_runner_bundle_repeat=1")
+    assert run.code == 0, run.explain()
+    assert run.classes == {
+        "small": {"VERIFIED": 60, "DUPLICATE": 1},
+        "medium": {"VERIFIED": 3},
+        "large": {"VERIFIED": 1, "DUPLICATE": 1},
+    }
+    assert ledger.rows_read(run.summary["run_id"]) == 66
+    assert ledger.value("SELECT count(*) FROM attempts") == 64
+    whole = [key for key in scene.keys if key != "large"]
+    # The second row of an object may meet the first while that is under way.
+    once = {key: times for key, times in proxy.reads(scene.bucket).items() if key not in ("large", scene.keys[0])}
+    assert once == dict.fromkeys(set(whole) - {scene.keys[0]}, 1)
+    assert proxy.parts(target) == Counter({("large", number): 1 for number in (1, 2, 3)})
+    assert proxy.uploads(target)["large"] == 1
+    assert _is_copied(scene, target) == []
+
+
+def test_a_manifest_in_slices_is_one_run_with_one_summary(
+    scene: Scene, minio: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    target = new_bucket(minio)
+    user = ferry(minio, minio, ledger, *SPLIT, "--workers=2", "--slice_rows=25")
+    run = user.run(scene.inventory(rows_per_file=40), f"s3://{target}")
+    assert run.code == 0, run.explain()
+    assert run.classes == {"small": {"VERIFIED": 60}, "medium": {"VERIFIED": 3}, "large": {"VERIFIED": 1}}
+    run_id = run.summary["run_id"]
+    slices = ledger.rows("SELECT slice, file_number, rows::int FROM manifest_files ORDER BY slice, file_number")
+    assert [(row["slice"], row["file_number"], row["rows"]) for row in slices] == [
+        (0, 0, 25),
+        (1, 0, 15),
+        (1, 1, 10),
+        (2, 1, 14),
+    ]
+    assert ledger.counted(run_id) == {"VERIFIED": 64}
+    assert ledger.run(run_id)["outcome"] == "succeeded"
+    assert _is_copied(scene, target) == []
+
+
+def _is_copied(scene: Scene, target: str) -> list[str]:
+    client = scene.server.client()
+    return differences((client, scene.bucket), (client, target))

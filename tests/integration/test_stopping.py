@@ -1,0 +1,130 @@
+"""Told to stop: what is under way ends and is recorded, nothing new begins, the next run finishes."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences, keys_of
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ferry import Command, Ferry
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import Proxy, gate
+from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+
+OBJECTS = 60
+PASSES = 20
+FLAGS = (*SPLIT, "--workers=2", "--small_unit_objects=10", "--max_in_flight=8", "--flush_interval=0.1")
+
+
+@pytest.fixture
+def proxy(minio: S3Server, proxied: MakeProxy) -> Proxy:
+    """What both sides are reached through."""
+    return proxied(minio)
+
+
+@pytest.fixture
+def user(proxy: Proxy, ferry: MakeFerry, ledger: Ledger) -> Ferry:
+    """A user whose runs have two workers, each with few objects under way."""
+    return ferry(proxy.server, proxy.server, ledger, *FLAGS)
+
+
+@pytest.fixture
+def target(minio: S3Server) -> str:
+    """An empty bucket."""
+    return new_bucket(minio)
+
+
+def terminate(command: Command) -> None:
+    """As `kill PID` does."""
+    command.signal_driver(signal.SIGTERM)
+
+
+def terminate_group(command: Command) -> None:
+    """As systemd does."""
+    command.signal_group(signal.SIGTERM)
+
+
+def interrupt(command: Command) -> None:
+    """As Ctrl-C in a terminal does, which reaches the whole process group."""
+    command.signal_group(signal.SIGINT)
+
+
+def heard_of_stop(ledger: Ledger, seen: dict[str, object]) -> bool:
+    """Whether every process of the run has had a heartbeat since `seen`; with one it learns of a stop."""
+    rows = ledger.rows("SELECT worker_id, last_seen FROM workers")
+    return all(row["last_seen"] != seen.get(row["worker_id"]) for row in rows)
+
+
+@pytest.mark.parametrize("tell", [terminate, terminate_group, interrupt])
+def test_a_signal_lets_what_is_under_way_end_and_the_next_run_finishes(
+    tell: Callable[[Command], None], minio: S3Server, proxy: Proxy, user: Ferry, ledger: Ledger, target: str
+) -> None:
+    scene = stocked(minio, new_bucket(minio), small_objects(OBJECTS))
+    manifest = scene.inventory()
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.method == "PUT", PASSES)
+    first = user.start(manifest, f"s3://{target}")
+    first.until(lambda: ledger.count() >= PASSES // 2, "some objects are recorded")
+    tell(first)
+    _let_go_once_known(first, ledger, opened)
+
+    stopped = first.wait()
+    assert stopped.code == 5, stopped.explain()
+    assert stopped.summary["outcome"] == "interrupted" == ledger.run()["outcome"]
+    assert "interrupted" in stopped.last_sentence
+    assert ledger.keys("VERIFIED") == set(keys_of(minio.client(), target))
+    assert PASSES <= ledger.count() < OBJECTS
+
+    recorded = ledger.keys("VERIFIED")
+    proxy.forget()
+    second = user.run(manifest, f"s3://{target}")
+    assert second.code == 0, second.explain()
+    assert second.statuses == {"VERIFIED": OBJECTS - len(recorded), "SKIPPED": len(recorded)}
+    assert not proxy.reads(scene.bucket).keys() & recorded
+    assert _is_copied(scene, target) == []
+
+
+def test_a_stop_from_another_process_ends_a_run_between_the_parts_of_an_object(
+    minio: S3Server, proxy: Proxy, user: Ferry, ledger: Ledger, target: str
+) -> None:
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 48 * MIB)])
+    manifest = scene.inventory()
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 2)
+    first = user.start(manifest, f"s3://{target}", "--parts_in_flight=2")
+    first.until(lambda: len(ledger.recorded_parts().get("large", ())) == 2, "two parts are recorded")
+    stop = user.command("stop", str(ledger.run()["run_id"])).wait()
+    assert (stop.code, stop.stdout) == (0, f"run {ledger.run()['run_id']} was asked to stop\n")
+    _let_go_once_known(first, ledger, opened)
+
+    stopped = first.wait()
+    assert stopped.code == 5, stopped.explain()
+    assert ledger.run()["stop_requested"] == "s3ferry stop"
+    recorded = ledger.recorded_parts()["large"]
+    assert recorded == {number for _, number in proxy.parts(target)}
+    assert len(recorded) < 10
+
+    proxy.forget()
+    second = user.run(manifest, f"s3://{target}")
+    assert second.code == 0, second.explain()
+    assert {number for _, number in proxy.parts(target)} == set(range(1, 11)) - recorded
+    assert _is_copied(scene, target) == []
+    assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
+
+
+def _let_go_once_known(command: Command, ledger: Ledger, opened: threading.Event) -> None:
+    """Opens the gate when every process of the run has learnt of the stop."""
+    command.until(lambda: ledger.run()["stop_requested"] is not None, "the stop is in the ledger")
+    for _ in range(2):
+        seen = {row["worker_id"]: row["last_seen"] for row in ledger.rows("SELECT worker_id, last_seen FROM workers")}
+        command.until(lambda seen=seen: heard_of_stop(ledger, seen), "every process has a heartbeat")
+    opened.set()
+
+
+def _is_copied(scene: Scene, target: str) -> list[str]:
+    client = scene.server.client()
+    return differences((client, scene.bucket), (client, target))

@@ -1,0 +1,107 @@
+"""The graph: its labels, its one leaf, and steps that travel to workers."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.pipeline import PipelineVisitor
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+
+from pipeline.graph import build_pipeline
+from tests.transforms.examples import a_job
+from transforms.context import FileSlice
+
+STEPS = [
+    "Slices",
+    "ReadInventory",
+    "SelectObjects",
+    "SkipVerified",
+    "PartitionBySize",
+    "SpreadSmall",
+    "CopySmall",
+    "RecordSmall",
+    "SpreadMedium",
+    "CopyMedium",
+    "RecordMedium",
+    "SpreadLarge",
+    "OpenUploads",
+    "KeyUploads",
+    "GatherUploads",
+    "SplitIntoParts",
+    "SpreadParts",
+    "CopyParts",
+    "RecordParts",
+    "AllParts",
+    "KeyParts",
+    "GatherParts",
+    "AssembleParts",
+    "SpreadAssemblies",
+    "CompleteUploads",
+    "RecordLarge",
+    "EndedEarly",
+    "RecordEndedEarly",
+    "AllTallies",
+    "FinaliseRun",
+]
+"""The top level of the graph, as runners and their user interfaces name it."""
+
+
+class _Nodes(PipelineVisitor):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.all: list[Any] = []
+
+    def enter_composite_transform(self, node: Any) -> None:
+        self.all.append(node)
+
+    def visit_transform(self, node: Any) -> None:
+        self.all.append(node)
+
+
+@pytest.fixture
+def nodes() -> list[Any]:
+    """Every transform of the graph."""
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    build_pipeline(pipeline, a_job(), [FileSlice(0, 0, 10)])
+    visitor = _Nodes()
+    pipeline.visit(visitor)
+    return [node for node in visitor.all if node.full_label]
+
+
+def test_the_steps_have_the_names_of_the_picture_in_its_order(nodes: list[Any]) -> None:
+    assert [node.full_label for node in nodes if "/" not in node.full_label] == STEPS
+
+
+def test_labels_are_unique(nodes: list[Any]) -> None:
+    labels = [node.full_label for node in nodes]
+    assert len(set(labels)) == len(labels)
+
+
+def test_the_graph_has_one_leaf(nodes: list[Any]) -> None:
+    consumed = {value for node in nodes for value in (*node.inputs, *(side.pvalue for side in node.side_inputs))}
+    leaves = [
+        node.full_label
+        for node in nodes
+        if not node.parts
+        and not isinstance(node.transform, beam.Impulse)
+        and consumed.isdisjoint(node.outputs.values())
+    ]
+    assert leaves == ["FinaliseRun/Close"]
+
+
+def test_every_step_travels_to_a_worker_and_comes_back(nodes: list[Any]) -> None:
+    steps = [node.transform.fn for node in nodes if isinstance(node.transform, beam.ParDo)]
+    ours = [step for step in steps if type(step).__module__.startswith("transforms.")]
+    assert len(ours) >= 16
+    for step in ours:
+        assert type(pickle.loads(pickle.dumps(step))) is type(step)
+
+
+def test_the_graph_of_two_builds_is_the_same(nodes: list[Any]) -> None:
+    pipeline = beam.Pipeline(runner=FnApiRunner())
+    build_pipeline(pipeline, a_job(), [FileSlice(0, 0, 10)])
+    visitor = _Nodes()
+    pipeline.visit(visitor)
+    assert [node.full_label for node in visitor.all if node.full_label] == [node.full_label for node in nodes]

@@ -1,0 +1,43 @@
+"""JobContext: what travels to the workers, and what must not."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from options.config import CopyPolicy, JobConfig
+from tests.transforms.examples import a_config, a_job
+from transforms.context import transfer_limits
+
+
+def test_a_job_travels_whole() -> None:
+    job = a_job("--source_endpoint_url=http://src", "--max_failures=5%")
+    assert pickle.loads(pickle.dumps(job)) == job
+
+
+def test_no_secret_of_the_drivers_environment_travels_with_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "SOURCE_AWS_SECRET_ACCESS_KEY": "secret-of-the-source",
+        "DESTINATION_AWS_SESSION_TOKEN": "token-of-the-destination",
+        "LEDGER_DSN": "postgresql://ferry:password-of-the-ledger@db/ledger",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    travelling = pickle.dumps(a_job())
+    for part in (b"secret-of-the-source", b"token-of-the-destination", b"password-of-the-ledger"):
+        assert part not in travelling
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_the_jobs_rates_are_shared_among_its_workers(workers: int) -> None:
+    limits = transfer_limits(a_config("--max_requests_per_s=100", "--max_bytes_per_s=10MB"), workers)
+    assert limits.requests_per_s * workers == pytest.approx(100)
+    assert limits.bytes_per_s * workers == pytest.approx(10_000_000)
+
+
+def test_a_memory_budget_that_is_named_holds_for_each_worker() -> None:
+    config = JobConfig(copy=CopyPolicy(memory_budget_bytes=64 * 1024**2))
+    assert (
+        transfer_limits(config, 1).memory_budget_bytes == transfer_limits(config, 4).memory_budget_bytes == 64 * 1024**2
+    )
