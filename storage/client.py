@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
 from urllib.parse import SplitResult, quote, urlsplit
 from xml.sax.saxutils import unescape
 
-from model.errors import OutcomeUnknown, Refused, SourceChanged, Throttled, TransferError, Transient
+from model.errors import (
+    OutcomeUnknown,
+    Refused,
+    S3ferryError,
+    SourceChanged,
+    Throttled,
+    TransferError,
+    Transient,
+)
 from storage.config import StoreConfig
 from storage.errors import from_answer
 from storage.limits import EndpointLimit
@@ -20,6 +28,8 @@ _OK = frozenset({200, 206})
 _ERROR_BODY_BYTES = 64 * 1024
 _DOT_SEGMENTS = frozenset({".", ".."})
 _UNRESERVED = "/-_.~"
+_Wire = tuple[str, str, Mapping[str, str], Buffer | AsyncIterator[Buffer] | None]
+"""Method, URL, signed headers and body: what a transport sends."""
 _UPLOAD_ID = re.compile(rb"<UploadId>(.+?)</UploadId>")
 
 
@@ -45,18 +55,18 @@ class S3Client:
         limit: EndpointLimit,
     ) -> None:
         self.side = store.side
-        self._limit = limit
+        self.limit = limit
         self._signer = signer
-        self._fast = fast
-        self._careful = careful
+        self.fast = fast
+        self.careful = careful
         parts = urlsplit(endpoint_url)
         self._scheme = parts.scheme
         self._netloc = _netloc(parts)
         self._virtual = store.addressing == "virtual" or (store.addressing == "auto" and not store.endpoint_url)
 
     async def close(self) -> None:
-        await self._fast.close()
-        await self._careful.close()
+        await self.fast.close()
+        await self.careful.close()
 
     def get(
         self,
@@ -117,8 +127,7 @@ class S3Client:
             raise Transient(f"{self.side}: POST {bucket}/{key}?uploads: the answer names no upload")
         return unescape(found[1].decode())
 
-    @asynccontextmanager
-    async def _checked(
+    def _checked(
         self,
         method: str,
         bucket: str,
@@ -128,45 +137,18 @@ class S3Client:
         body: Buffer | AsyncIterator[Buffer] | None = None,
         length: int | None = None,
         payload: str = EMPTY_SHA256,
-    ) -> AsyncIterator[Reply]:
+    ) -> _Request:
         host, target = self._address(bucket, key, query)
         what = f"{method} {bucket}/{key}" + (f"?{query}" if query else "")
         try:
             signed = self._signer.sign(method, target, host, headers, payload)
-        except (TypeError, UnicodeEncodeError):
-            if _is_text(headers):
-                raise
+        except UnicodeEncodeError:
             raise Refused(f"{self.side}: {what}: the object's metadata is not valid UTF-8") from None
         if isinstance(body, AsyncIterator):
             signed["content-length"] = str(length)
-        try:
-            async with AsyncExitStack() as stack:
-                reply = await self._enter(stack, method, f"{self._scheme}://{host}{target}", signed, body, key)
-                if reply.status not in _OK:
-                    answer = bytes(await reply.read(_ERROR_BODY_BYTES) or b"")
-                    refusal = from_answer(reply.status, answer, side=self.side, what=what)
-                    if isinstance(refusal, Throttled):
-                        self._limit.throttled()
-                    raise refusal
-                yield reply
-                self._limit.served()
-        except NotSent as error:
-            raise Transient(f"{self.side}: {what}: {error}") from None
-        except Broken as error:
-            lost = OutcomeUnknown if method == "PUT" else Transient
-            raise lost(f"{self.side}: {what}: {error}") from None
-
-    async def _enter(
-        self, stack: AsyncExitStack, method: str, url: str, headers: Mapping[str, str], body: Any, key: str
-    ) -> Reply:
-        if needs_care(key) or not all(value.isascii() for value in headers.values()):
-            return await stack.enter_async_context(self._careful.open(method, url, headers, body))
-        try:
-            return await stack.enter_async_context(self._fast.open(method, url, headers, body))
-        except HeadersUnreadable:
-            if method == "PUT":
-                raise Broken("the answer's headers are not ASCII") from None
-            return await stack.enter_async_context(self._careful.open(method, url, headers, body))
+        careful = needs_care(key) or not "".join(signed.values()).isascii()
+        url = f"{self._scheme}://{host}{target}"
+        return _Request(self, method, what, careful, (method, url, signed, body))
 
     def _address(self, bucket: str, key: str, query: str) -> tuple[str, str]:
         path = quote(key, safe=_UNRESERVED)
@@ -175,13 +157,56 @@ class S3Client:
         return host, f"{target}?{query}" if query else target
 
 
-def _is_text(headers: Mapping[str, str]) -> bool:
-    """Whether all values can be sent as UTF-8: those read with surrogate escapes cannot, and awscrt refuses them."""
-    try:
-        "".join(headers.values()).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+class _Request:
+    """One request under way: its reply when the server said yes, an error by meaning when it did not."""
+
+    __slots__ = ("_careful", "_client", "_exchange", "_method", "_what", "_wire")
+
+    def __init__(self, client: S3Client, method: str, what: str, careful: bool, wire: _Wire) -> None:
+        self._client = client
+        self._method = method
+        self._what = what
+        self._careful = careful
+        self._wire = wire
+        self._exchange: AbstractAsyncContextManager[Reply] = (client.careful if careful else client.fast).open(*wire)
+
+    async def __aenter__(self) -> Reply:
+        try:
+            try:
+                reply = await self._exchange.__aenter__()
+            except HeadersUnreadable:
+                if self._careful or self._method == "PUT":
+                    raise Broken("the answer's headers cannot be read") from None
+                self._exchange = self._client.careful.open(*self._wire)
+                reply = await self._exchange.__aenter__()
+            if reply.status in _OK:
+                return reply
+            raise await self._refusal(reply)
+        except (NotSent, Broken) as error:
+            raise self._lost(error) from None
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._exchange.__aexit__(kind, error, trace)
+        if isinstance(error, NotSent | Broken):
+            raise self._lost(error) from None
+        if error is None:
+            self._client.limit.served()
+
+    async def _refusal(self, reply: Reply) -> S3ferryError:
+        try:
+            answer = bytes(await reply.read(_ERROR_BODY_BYTES) or b"")
+        finally:
+            await self._exchange.__aexit__(None, None, None)
+        refusal = from_answer(reply.status, answer, side=self._client.side, what=self._what)
+        if isinstance(refusal, Throttled):
+            self._client.limit.throttled()
+        return refusal
+
+    def _lost(self, error: NotSent | Broken) -> TransferError:
+        unknown = isinstance(error, Broken) and self._method == "PUT"
+        return (OutcomeUnknown if unknown else Transient)(f"{self._client.side}: {self._what}: {error}")
 
 
 def part_query(number: int, upload_id: str) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 from model.errors import Stopped
 from model.status import SizeClass
@@ -72,29 +71,18 @@ class Admission:
         self._memory = memory_bytes
         self._endpoints = endpoints
         self._held = 0
+        self._total = 0
         self._under_way = dict.fromkeys(caps, 0)
         self._waiting: dict[SizeClass, deque[tuple[int, asyncio.Future[None]]]] = {name: deque() for name in caps}
         self._stopped: str | None = None
 
-    @asynccontextmanager
-    async def admit(self, size_class: SizeClass, cost_bytes: int) -> AsyncIterator[None]:
-        """Hold a place and `cost_bytes` of memory. Raises Stopped once a stop was requested."""
-        if self._stopped is not None:
-            raise Stopped(self._stopped)
-        if self._waiting[size_class] or not self._fits(size_class, cost_bytes):
-            await self._wait(size_class, cost_bytes)
-        else:
-            self._take(size_class, cost_bytes)
-        try:
-            yield
-        finally:
-            self._under_way[size_class] -= 1
-            self._held -= cost_bytes
-            self._wake()
+    def admit(self, size_class: SizeClass, cost_bytes: int) -> _Place:
+        """Hold a place and `cost_bytes` of memory while in the context. Raises Stopped once a stop was requested."""
+        return _Place(self, size_class, cost_bytes)
 
     @property
     def under_way(self) -> int:
-        return sum(self._under_way.values())
+        return self._total
 
     def stop(self, reason: str) -> None:
         """No new admissions; those waiting raise Stopped, those under way go on."""
@@ -105,20 +93,31 @@ class Admission:
                 if not future.done():
                     future.set_exception(Stopped(reason))
 
-    async def _wait(self, size_class: SizeClass, cost_bytes: int) -> None:
+    async def enter(self, size_class: SizeClass, cost_bytes: int) -> None:
+        """Take a place, waiting for it if need be; `leave` gives it back."""
+        if self._stopped is not None:
+            raise Stopped(self._stopped)
+        if not self._waiting[size_class] and self._fits(size_class, cost_bytes):
+            self._take(size_class, cost_bytes)
+            return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[size_class].append((cost_bytes, future))
         try:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._under_way[size_class] -= 1
-                self._held -= cost_bytes
-                self._wake()
+                self.leave(size_class, cost_bytes)
             raise
 
+    def leave(self, size_class: SizeClass, cost_bytes: int) -> None:
+        """Give a place back and let those in who wait for it."""
+        self._under_way[size_class] -= 1
+        self._total -= 1
+        self._held -= cost_bytes
+        self._wake()
+
     def _fits(self, size_class: SizeClass, cost_bytes: int) -> bool:
-        total = self.under_way
+        total = self._total
         if total == 0:
             return True
         return (
@@ -129,6 +128,7 @@ class Admission:
 
     def _take(self, size_class: SizeClass, cost_bytes: int) -> None:
         self._under_way[size_class] += 1
+        self._total += 1
         self._held += cost_bytes
 
     def _wake(self) -> None:
@@ -143,6 +143,23 @@ class Admission:
                     future.set_result(None)
                 else:
                     break
+
+
+class _Place:
+    """One place of an `Admission`, held while its context is open."""
+
+    __slots__ = ("_admission", "_cost_bytes", "_size_class")
+
+    def __init__(self, admission: Admission, size_class: SizeClass, cost_bytes: int) -> None:
+        self._admission = admission
+        self._size_class = size_class
+        self._cost_bytes = cost_bytes
+
+    async def __aenter__(self) -> None:
+        await self._admission.enter(self._size_class, self._cost_bytes)
+
+    async def __aexit__(self, *_: object) -> None:
+        self._admission.leave(self._size_class, self._cost_bytes)
 
 
 def body_cost(size: int, whole_body_bytes: int, window_bytes: int) -> int:

@@ -139,9 +139,9 @@ def test_throttling_cuts_the_limit_and_success_raises_it(server: ScriptedServer)
         try:
             with pytest.raises(Throttled):
                 await client.head("b", "k")
-            cut = client._limit.limit
+            cut = client.limit.limit
             await client.head("b", "k")
-            return cut, client._limit.limit
+            return cut, client.limit.limit
         finally:
             await client.close()
 

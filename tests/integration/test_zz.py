@@ -1,0 +1,28 @@
+import signal
+from tests.integration.test_stopping import *
+from tests.integration.test_stopping import _let_go_once_known
+def test_look(minio, proxy, user, ledger, target):
+    scene = stocked(minio, new_bucket(minio), small_objects(OBJECTS)); manifest = scene.inventory()
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.method == "PUT", PASSES)
+    first = user.start(manifest, f"s3://{target}")
+    first.until(lambda: ledger.count() >= PASSES // 2, "some objects are recorded")
+    print(user.command("status", "1").wait().stdout)
+    terminate(first); _let_go_once_known(first, ledger, opened)
+    print(first.wait().explain())
+    proxy.forget()
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.method == "PUT", PASSES)
+    first = user.start(manifest, f"s3://{target}")
+    first.until(lambda: ledger.count() >= PASSES+5, "some objects are recorded")
+    first.kill_driver()
+    print('KILLED', first.stderr)
+    second=user.start(manifest, f"s3://{target}")
+    second.until(lambda: len(ledger.rows("select 1 from runs"))==3, "third run")
+    opened.set()
+    r=second.wait()
+    print('KILLED', first.stderr)
+    print(r.explain())
+    print(user.command("status", "2").wait().stdout)
+    third=user.run(manifest.replace('daily','weekly'), f"s3://{target}", '--log_level=DEBUG')
+    print(third.explain()[-1500:])
+    third=user.run(manifest, f"s3://{target}", '--max_failures=1%')
+    print(third.explain()[-1500:])
