@@ -30,6 +30,7 @@ _DOT_SEGMENTS = frozenset({".", ".."})
 _UNRESERVED = "/-_.~"
 _Wire = tuple[str, str, Mapping[str, str], Buffer | AsyncIterator[Buffer] | None]
 """Method, URL, signed headers and body: what a transport sends."""
+_PLAIN = re.compile(r"[A-Za-z0-9/\-_.~]*")
 _UPLOAD_ID = re.compile(rb"<UploadId>(.+?)</UploadId>")
 
 
@@ -151,7 +152,7 @@ class S3Client:
         return _Request(self, method, what, careful, (method, url, signed, body))
 
     def _address(self, bucket: str, key: str, query: str) -> tuple[str, str]:
-        path = quote(key, safe=_UNRESERVED)
+        path = key if _PLAIN.fullmatch(key) else quote(key, safe=_UNRESERVED)
         virtual = self._virtual and (self._scheme == "http" or "." not in bucket)
         host, target = (f"{bucket}.{self._netloc}", f"/{path}") if virtual else (self._netloc, f"/{bucket}/{path}")
         return host, f"{target}?{query}" if query else target

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests.fixtures.s3 import S3Server
 
 REPOSITORY = Path(__file__).parents[2]
@@ -105,8 +107,9 @@ class Command:
         return (self._folder / "stderr").read_text()
 
     @property
-    def running(self) -> bool:
-        return self._process.poll() is None
+    def left(self) -> list[int]:
+        """The processes of the command that still run, workers included."""
+        return [process.pid for process in psutil.process_iter() if _runs_in(process, self.pid)]
 
     def signal_driver(self, number: signal.Signals) -> None:
         """A signal to the process the user started, and to no other."""
@@ -126,6 +129,13 @@ class Command:
         """Ends the driver alone; its workers have to notice."""
         self._process.kill()
         self._process.wait()
+
+
+def _runs_in(process: psutil.Process, group: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.NoSuchProcess):
+        return False
 
 
 @dataclass

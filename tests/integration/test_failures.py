@@ -7,7 +7,7 @@ from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ledger import Ledger
-from tests.integration.proxy import Effect, Request
+from tests.integration.proxy import Effect, Request, gate
 from tests.integration.scenes import MIB, SPLIT, small_objects, stocked
 
 
@@ -56,6 +56,29 @@ def test_more_failures_than_allowed_stop_the_run(
     assert 20 < ledger.count("FAILED") < 400
     assert ledger.run()["outcome"] == "broken"
     assert keys_of(minio.client(), target) == []
+
+
+def test_a_share_of_failures_is_judged_over_all_workers(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(300, size=10))
+    hold, opened = gate(lambda request: request.method == "GET" and request.key.startswith("small/"), 150)
+
+    def refuse_half_then_hold(request: Request) -> Effect | None:
+        forbidden = request.key.startswith("small/") and int(request.key[-5]) % 2 == 0
+        return hold(request) or (Effect(refuse=(403, "AccessDenied")) if forbidden else None)
+
+    proxy.rule = refuse_half_then_hold
+    user = ferry(proxy.server, minio, ledger, "--workers=2", "--max_in_flight=2", "--small_unit_objects=10")
+    running = user.start(scene.inventory(), f"s3://{target}", "--max_failures=10%")
+    tripped = "SELECT run_id FROM runs WHERE stop_requested = 'max_failures'"
+    running.until(lambda: ledger.is_made() and bool(ledger.rows(tripped)), "the run is asked to stop")
+    opened.set()
+    run = running.wait()
+    assert run.code == 3, run.explain()
+    assert "--max_failures=10%" in run.last_sentence
+    assert sum(run.statuses.values()) < 300
 
 
 def test_bytes_damaged_on_the_way_are_a_mismatch_and_never_replace_what_was_there(

@@ -15,7 +15,7 @@ from local.workload import WorkObject
 from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
-from tests.integration.ferry import Command, Ferry
+from tests.integration.ferry import Command, Ferry, until
 from tests.integration.ledger import Ledger
 from tests.integration.proxy import Effect, Proxy, gate
 from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
@@ -68,6 +68,7 @@ def test_a_run_killed_half_way_is_finished_by_the_next_without_repeating_what_is
     first.until(lambda: ledger.count() >= SMALL // 2, "the ledger holds half of the rows")
     kill(first)
 
+    until(lambda: not first.left, "the workers have ended")
     recorded = ledger.keys("VERIFIED")
     there = set(keys_of(minio.client(), target))
     assert SMALL // 2 <= len(recorded) <= len(there) < SMALL

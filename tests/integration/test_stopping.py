@@ -75,6 +75,7 @@ def test_a_signal_lets_what_is_under_way_end_and_the_next_run_finishes(
 
     stopped = first.wait()
     assert stopped.code == 5, stopped.explain()
+    assert first.left == []
     assert stopped.summary["outcome"] == "interrupted" == ledger.run()["outcome"]
     assert "interrupted" in stopped.last_sentence
     assert ledger.keys("VERIFIED") == set(keys_of(minio.client(), target))
