@@ -17,4 +17,10 @@ ruff check --extend-exclude .venv-test .
 ruff format --check --extend-exclude .venv-test .
 mypy
 lint-imports
+if command -v go > /dev/null; then
+    (cd bench/nullserver && go vet . && go test .)
+elif [ "${CI:-}" = true ]; then
+    echo "run_tests.sh: go is not installed, and with CI=true that is a failure" >&2
+    exit 1
+fi
 exec python -m pytest -n 2 "$@"

@@ -56,16 +56,20 @@ def finished_in_run(conn: Connection, ref: RunRef, destination_keys: Sequence[st
 
 
 def verified_before(
-    conn: Connection, job: str, destination_keys: Sequence[str], evidence: Collection[DestinationEvidence]
+    conn: Connection, ref: RunRef, destination_keys: Sequence[str], evidence: Collection[DestinationEvidence]
 ) -> dict[str, VerifiedRow]:
-    """What the job has VERIFIED on one of the kinds of `evidence`, by destination key. One query per 1,000 keys."""
+    """What other runs of the job left VERIFIED on one of the kinds of `evidence`, by destination key.
+
+    This run's own rows are not among them: a step that is repeated must count them as it did. One query
+    per 1,000 keys.
+    """
     found: dict[str, VerifiedRow] = {}
     words = [kind.value for kind in evidence]
     for keys in _chunks(destination_keys):
         rows = conn.execute(
             f"{_VERIFIED} WHERE job = %s AND destination_key = ANY(%s) AND status = 'VERIFIED'"
-            " AND destination_evidence = ANY(%s::destination_evidence[])",
-            (job, keys, words),
+            " AND destination_evidence = ANY(%s::destination_evidence[]) AND run_id <> %s",
+            (ref.job, keys, words, ref.run_id),
         )
         found.update((row[1], VerifiedRow(*row)) for row in rows)
     return found

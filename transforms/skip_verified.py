@@ -48,7 +48,7 @@ class _SkipFn(WorkerDoFn):
         job = self._job
         keys = [ref.destination_key for ref in element]
         evidence = trusted_evidence(job)
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run.job, keys, evidence))
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, evidence))
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
         same = {ref for ref, row in claims if _unchanged(ref, row)}
         if same and (job.check_each or any(ref.etag is None for ref in same)):

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+
+from tests.integration.ferry import Command
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Ledger:
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         """The rows of one query, by column name."""
         with psycopg.connect(self.dsn, row_factory=dict_row, autocommit=True) as connection:
-            return connection.execute(query, values).fetchall()  # type: ignore[arg-type]
+            return connection.execute(query, values).fetchall()
 
     def value(self, query: str, *values: object) -> Any:
         """The one value of one row."""
@@ -70,6 +73,23 @@ class Ledger:
             total[row["status"]] += row["objects"]
         return total
 
+    def last_seen(self) -> dict[str, Any]:
+        """When each process of the runs left its newest heartbeat."""
+        return {row["worker_id"]: row["last_seen"] for row in self.rows("SELECT worker_id, last_seen FROM workers")}
+
     def rows_read(self, run_id: int) -> int:
         """Rows of the inventory the run has read, from `manifest_files`."""
         return int(self.value("SELECT coalesce(sum(rows), 0) FROM manifest_files WHERE run_id = %s", run_id))
+
+
+def until_stop_is_known(command: Command, ledger: Ledger) -> None:
+    """Returns when a stop is in the ledger and every process of the run has learnt of it with a heartbeat."""
+    asked = "SELECT run_id FROM runs WHERE stop_requested IS NOT NULL AND outcome = 'running'"
+    command.until(lambda: ledger.is_made() and bool(ledger.rows(asked)), "the stop is in the ledger")
+    for _ in range(2):
+        seen = ledger.last_seen()
+        command.until(partial(_has_newer, ledger, seen), "every process has a newer heartbeat")
+
+
+def _has_newer(ledger: Ledger, seen: dict[str, Any]) -> bool:
+    return all(moment != seen.get(worker) for worker, moment in ledger.last_seen().items())

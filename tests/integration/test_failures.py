@@ -6,7 +6,7 @@ from local.workload import WorkObject
 from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
-from tests.integration.ledger import Ledger
+from tests.integration.ledger import Ledger, until_stop_is_known
 from tests.integration.proxy import Effect, Request, gate
 from tests.integration.scenes import MIB, SPLIT, small_objects, stocked
 
@@ -72,11 +72,11 @@ def test_a_share_of_failures_is_judged_over_all_workers(
     proxy.rule = refuse_half_then_hold
     user = ferry(proxy.server, minio, ledger, "--workers=2", "--max_in_flight=2", "--small_unit_objects=10")
     running = user.start(scene.inventory(), f"s3://{target}", "--max_failures=10%")
-    tripped = "SELECT run_id FROM runs WHERE stop_requested = 'max_failures'"
-    running.until(lambda: ledger.is_made() and bool(ledger.rows(tripped)), "the run is asked to stop")
+    until_stop_is_known(running, ledger)
     opened.set()
     run = running.wait()
     assert run.code == 3, run.explain()
+    assert ledger.run()["stop_requested"] == "max_failures"
     assert "--max_failures=10%" in run.last_sentence
     assert sum(run.statuses.values()) < 300
 
@@ -107,3 +107,22 @@ def test_bytes_damaged_on_the_way_are_a_mismatch_and_never_replace_what_was_ther
     for key in read_wrong | written_wrong:
         assert minio.client().get_object(Bucket=target, Key=key)["Body"].read() == b"there before", key
     assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
+
+
+def test_a_large_object_that_changes_while_its_parts_are_copied_replaces_nothing(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 17 * MIB)])
+    minio.client().put_object(Bucket=target, Key="large", Body=b"there before")
+    proxy.rule, opened = gate(lambda request: request.method == "GET" and request.key == "large", 2)
+    user = ferry(proxy.server, minio, ledger, *SPLIT, "--workers=1")
+    running = user.start(scene.inventory(), f"s3://{target}")
+    running.until(lambda: ledger.recorded_parts() != {}, "a part is recorded")
+    minio.client().put_object(Bucket=scene.bucket, Key="large", Body=b"new")
+    opened.set()
+    run = running.wait()
+    assert (run.code, run.statuses) == (0, {"SOURCE_CHANGED": 1}), run.explain()
+    assert minio.client().get_object(Bucket=target, Key="large")["Body"].read() == b"there before"
+    assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
+    assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]

@@ -55,19 +55,24 @@ def test_a_manifest_in_slices_is_one_run_with_one_summary(
 ) -> None:
     target = new_bucket(minio)
     user = ferry(minio, minio, ledger, *SPLIT, "--workers=2", "--slice_rows=25")
-    run = user.run(scene.inventory(rows_per_file=40), f"s3://{target}")
+    # The last two rows, in another slice, name objects of the first and the last row again.
+    manifest = scene.inventory([*scene.rows, scene.rows[0], scene.rows[-1]], rows_per_file=40)
+    run = user.run(manifest, f"s3://{target}")
     assert run.code == 0, run.explain()
-    assert run.classes == {"small": {"VERIFIED": 60}, "medium": {"VERIFIED": 3}, "large": {"VERIFIED": 1}}
-    run_id = run.summary["run_id"]
+    assert run.classes == {
+        "small": {"VERIFIED": 60, "DUPLICATE": 1},
+        "medium": {"VERIFIED": 3},
+        "large": {"VERIFIED": 1, "DUPLICATE": 1},
+    }
     slices = ledger.rows("SELECT slice, file_number, rows::int FROM manifest_files ORDER BY slice, file_number")
     assert [(row["slice"], row["file_number"], row["rows"]) for row in slices] == [
         (0, 0, 25),
         (1, 0, 15),
         (1, 1, 10),
-        (2, 1, 14),
+        (2, 1, 16),
     ]
-    assert ledger.counted(run_id) == {"VERIFIED": 64}
-    assert ledger.run(run_id)["outcome"] == "succeeded"
+    assert ledger.counted(run.summary["run_id"]) == {"VERIFIED": 64, "DUPLICATE": 2}
+    assert ledger.run()["outcome"] == "succeeded"
     assert _is_copied(scene, target) == []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable
 
 import pytest
@@ -13,7 +12,7 @@ from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Command, Ferry
-from tests.integration.ledger import Ledger
+from tests.integration.ledger import Ledger, until_stop_is_known
 from tests.integration.proxy import Proxy, gate
 from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
 
@@ -55,12 +54,6 @@ def interrupt(command: Command) -> None:
     command.signal_group(signal.SIGINT)
 
 
-def heard_of_stop(ledger: Ledger, seen: dict[str, object]) -> bool:
-    """Whether every process of the run has had a heartbeat since `seen`; with one it learns of a stop."""
-    rows = ledger.rows("SELECT worker_id, last_seen FROM workers")
-    return all(row["last_seen"] != seen.get(row["worker_id"]) for row in rows)
-
-
 @pytest.mark.parametrize("tell", [terminate, terminate_group, interrupt])
 def test_a_signal_lets_what_is_under_way_end_and_the_next_run_finishes(
     tell: Callable[[Command], None], minio: S3Server, proxy: Proxy, user: Ferry, ledger: Ledger, target: str
@@ -71,7 +64,8 @@ def test_a_signal_lets_what_is_under_way_end_and_the_next_run_finishes(
     first = user.start(manifest, f"s3://{target}")
     first.until(lambda: ledger.count() >= PASSES // 2, "some objects are recorded")
     tell(first)
-    _let_go_once_known(first, ledger, opened)
+    until_stop_is_known(first, ledger)
+    opened.set()
 
     stopped = first.wait()
     assert stopped.code == 5, stopped.explain()
@@ -100,7 +94,8 @@ def test_a_stop_from_another_process_ends_a_run_between_the_parts_of_an_object(
     first.until(lambda: len(ledger.recorded_parts().get("large", ())) == 2, "two parts are recorded")
     stop = user.command("stop", str(ledger.run()["run_id"])).wait()
     assert (stop.code, stop.stdout) == (0, f"run {ledger.run()['run_id']} was asked to stop\n")
-    _let_go_once_known(first, ledger, opened)
+    until_stop_is_known(first, ledger)
+    opened.set()
 
     stopped = first.wait()
     assert stopped.code == 5, stopped.explain()
@@ -115,15 +110,6 @@ def test_a_stop_from_another_process_ends_a_run_between_the_parts_of_an_object(
     assert {number for _, number in proxy.parts(target)} == set(range(1, 11)) - recorded
     assert _is_copied(scene, target) == []
     assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
-
-
-def _let_go_once_known(command: Command, ledger: Ledger, opened: threading.Event) -> None:
-    """Opens the gate when every process of the run has learnt of the stop."""
-    command.until(lambda: ledger.run()["stop_requested"] is not None, "the stop is in the ledger")
-    for _ in range(2):
-        seen = {row["worker_id"]: row["last_seen"] for row in ledger.rows("SELECT worker_id, last_seen FROM workers")}
-        command.until(lambda seen=seen: heard_of_stop(ledger, seen), "every process has a heartbeat")
-    opened.set()
 
 
 def _is_copied(scene: Scene, target: str) -> list[str]:

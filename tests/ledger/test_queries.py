@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ledger.connect import Connection
 from ledger.heartbeat import beat
 from ledger.leases import RunRef, release
@@ -22,6 +24,11 @@ from tests.ledger.examples import a_record, a_run
 SERVER = evidence_meeting(Grade.SERVER)
 
 
+def a_later_run(ref: RunRef) -> RunRef:
+    """Another run of the same job."""
+    return replace(ref, run_id=ref.run_id + 1)
+
+
 def test_failed_rows_are_not_finished(ref: RunRef, conn: Connection) -> None:
     gone, failed = a_record(1, status=Status.SOURCE_GONE), a_record(2, status=Status.FAILED)
     write_objects(conn, ref, [gone, failed])
@@ -40,7 +47,7 @@ def test_only_this_runs_rows_are_finished(dsn: str, ref: RunRef, conn: Connectio
 def test_verified_before_tells_source_and_destination_as_they_were(dsn: str, ref: RunRef, conn: Connection) -> None:
     record = a_record(source_version="v1", destination_version="v9")
     write_objects(conn, ref, [record])
-    assert verified_before(conn, "nightly", [record.destination_key], SERVER) == {
+    assert verified_before(conn, a_later_run(ref), [record.destination_key], SERVER) == {
         record.destination_key: VerifiedRow(
             "copies",
             record.destination_key,
@@ -53,7 +60,12 @@ def test_verified_before_tells_source_and_destination_as_they_were(dsn: str, ref
             "v9",
         )
     }
-    assert verified_before(conn, "weekly", [record.destination_key], SERVER) == {}
+    assert verified_before(conn, replace(a_later_run(ref), job="weekly"), [record.destination_key], SERVER) == {}
+
+
+def test_what_a_run_verified_itself_is_not_verified_before(ref: RunRef, conn: Connection) -> None:
+    write_objects(conn, ref, [a_record()])
+    assert verified_before(conn, ref, [a_record().destination_key], SERVER) == {}
 
 
 def test_weaker_evidence_and_other_statuses_are_not_verified_before(ref: RunRef, conn: Connection) -> None:
@@ -64,15 +76,19 @@ def test_weaker_evidence_and_other_statuses_are_not_verified_before(ref: RunRef,
     ]
     write_objects(conn, ref, records)
     keys = [record.destination_key for record in records]
-    assert list(verified_before(conn, "nightly", keys, SERVER)) == [keys[2]]
-    assert set(verified_before(conn, "nightly", keys, evidence_meeting(Grade.ETAG))) == {keys[0], keys[2]}
+    assert list(verified_before(conn, a_later_run(ref), keys, SERVER)) == [keys[2]]
+    assert set(verified_before(conn, a_later_run(ref), keys, evidence_meeting(Grade.ETAG))) == {keys[0], keys[2]}
 
 
 def test_many_keys_are_asked_for_in_several_queries(ref: RunRef, conn: Connection) -> None:
     records = [a_record(number) for number in range(2_500)]
     write_objects(conn, ref, records)
     keys = [record.destination_key for record in records]
-    assert verified_before(conn, "nightly", keys, SERVER).keys() == finished_in_run(conn, ref, keys).keys() == set(keys)
+    assert (
+        verified_before(conn, a_later_run(ref), keys, SERVER).keys()
+        == finished_in_run(conn, ref, keys).keys()
+        == set(keys)
+    )
 
 
 def test_a_sample_holds_verified_objects_of_the_job_alone(ref: RunRef, conn: Connection) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.pipeline import PipelineVisitor
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from pipeline.graph import build_pipeline
 from tests.transforms.examples import a_job
@@ -49,7 +49,7 @@ STEPS = [
 """The top level of the graph, as runners and their user interfaces name it."""
 
 
-class _Nodes(PipelineVisitor):  # type: ignore[misc]
+class _Nodes(PipelineVisitor):
     def __init__(self) -> None:
         self.all: list[Any] = []
 

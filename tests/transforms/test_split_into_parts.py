@@ -33,8 +33,8 @@ def check_split(
         assert_that(split[RECORDS] | beam.FlatMap(lambda batch: batch), collected(records), label="records")
 
 
-def nothing(elements: list[object]) -> None:
-    assert elements == []
+def nothing(elements: Sequence[object]) -> None:
+    assert not elements
 
 
 def test_the_parts_cover_the_object_once_however_often_it_is_delivered() -> None:

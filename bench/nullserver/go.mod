@@ -1,0 +1,3 @@
+module s3ferry/bench/nullserver
+
+go 1.22
