@@ -91,6 +91,7 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
         "seconds": 24.0,
         "start_up_seconds": 4.0,
         "rows": 1003,
+        "bad_files": 0,
         "objects": 1001,
         "bytes": 1_380_000_050,
         "objects_per_s": 50.05,

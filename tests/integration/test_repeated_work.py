@@ -74,6 +74,9 @@ def test_a_manifest_in_slices_is_one_run_with_one_summary(
     assert ledger.counted(run.summary["run_id"]) == {"VERIFIED": 64, "DUPLICATE": 2}
     assert ledger.run()["outcome"] == "succeeded"
     assert _is_copied(scene, target) == []
+    # Standard output, standard error and the summary are in a folder of the command's.
+    left = [path.name for path in user.folder.rglob("*") if "command-0" not in path.parts and path.is_file()]
+    assert left == []
 
 
 def _is_copied(scene: Scene, target: str) -> list[str]:

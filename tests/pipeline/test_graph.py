@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -61,8 +63,15 @@ class _Nodes(PipelineVisitor):
 
 
 @pytest.fixture
-def nodes() -> list[Any]:
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every transform of the graph."""
+    # A pipeline that is never run leaves a temporary folder behind.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return built()
+
+
+def built() -> list[Any]:
+    """Every transform of a graph made anew."""
     pipeline = beam.Pipeline(runner=FnApiRunner())
     build_pipeline(pipeline, a_job(), [FileSlice(0, 0, 10)])
     visitor = _Nodes()
@@ -100,8 +109,4 @@ def test_every_step_travels_to_a_worker_and_comes_back(nodes: list[Any]) -> None
 
 
 def test_the_graph_of_two_builds_is_the_same(nodes: list[Any]) -> None:
-    pipeline = beam.Pipeline(runner=FnApiRunner())
-    build_pipeline(pipeline, a_job(), [FileSlice(0, 0, 10)])
-    visitor = _Nodes()
-    pipeline.visit(visitor)
-    assert [node.full_label for node in visitor.all if node.full_label] == [node.full_label for node in nodes]
+    assert [node.full_label for node in built()] == [node.full_label for node in nodes]
