@@ -23,4 +23,5 @@ elif [ "${CI:-}" = true ]; then
     echo "run_tests.sh: go is not installed, and with CI=true that is a failure" >&2
     exit 1
 fi
-exec python -m pytest -n 2 "$@"
+# a module at a time to a process: many modules describe one run in several tests
+exec python -m pytest -n 2 --dist loadscope "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from ledger.errors import Meaning, broken, meaning, unavailable
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 RETRY_FOR_S = 30.0
 _FIRST_S = 0.1
 _LONGEST_S = 3.0
@@ -45,6 +47,7 @@ def repeat(dsn: str, name: str, work: Callable[[Connection], T], total_s: float 
             wait = next(waits, None)
             if wait is None:
                 raise unavailable(error, total_s) from error
+            _LOG.warning("ledger: %s; trying again in %.1f s", " ".join(str(error).split()), wait)
             time.sleep(wait)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -88,6 +89,7 @@ class _Run:
         self._worker_command = worker_command
         self._began = began
         self._stopped: str | None = None
+        self._signalled = False
         self._rows: int | None = None
         self._bad_files = 0
 
@@ -108,6 +110,8 @@ class _Run:
             clear_spool(spool_dir, self._ref, others=False)
         if isinstance(error, LeaseLost | LedgerUnavailable):
             raise error
+        if error is not None:
+            _LOGGER.error("%s", error)
         summary = self._account(error)
         self._report(summary)
         return summary.exit_code
@@ -138,9 +142,14 @@ class _Run:
                 session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, reason))
 
         def stop(number: int, _frame: Any) -> None:
+            if self._signalled:
+                # asked twice: end at once; the workers go with the nursery, and the next run resumes
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)
+            self._signalled = True
             if self._stopped is None:
                 self._stopped = signal.Signals(number).name
-                _LOGGER.warning("%s: finishing what is under way, then stopping", self._stopped)
+                _LOGGER.warning("%s: finishing what is under way, then stopping; once more ends at once", self._stopped)
                 # on a thread of its own: the signal may have come in the middle of a call to the session
                 threading.Thread(target=request, args=(self._stopped,), daemon=True).start()
 

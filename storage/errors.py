@@ -123,7 +123,7 @@ def from_client_error(error: ClientError, *, side: str, what: str) -> S3ferryErr
 def _error(kind: type[S3ferryError], status: int, code: str, message: str, side: str, what: str) -> S3ferryError:
     said = f"{status} {code}".strip() + (f" ({' '.join(message.split())[:200]})" if message else "")
     if code == "NoSuchBucket":
-        return RunBroken(f"{side}: the bucket of {what} does not exist: {said}")
+        return RunBroken(f"{side}: the bucket does not exist: {what}: {said}")
     if side != SOURCE and kind in _OF_THE_SOURCE:
         kind = Refused
     if kind is RunBroken:
