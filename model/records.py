@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from model.objects import ObjectRef
 from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status
@@ -43,6 +43,25 @@ class IntegrityRecord:
     finished_at: float = 0.0
     error: str | None = None
     recorded: bool = False
+
+    @classmethod
+    def of(
+        cls, ref: ObjectRef, destination_bucket: str, size_class: SizeClass, status: Status, **more: Any
+    ) -> IntegrityRecord:
+        """The record of `ref`, with `more` of the fields its reference does not give."""
+        return cls(
+            file_number=ref.file_number,
+            row_number=ref.row_number,
+            source_bucket=ref.bucket,
+            source_key=ref.key,
+            source_version=ref.version_id,
+            destination_bucket=destination_bucket,
+            destination_key=ref.destination_key,
+            size=ref.size,
+            size_class=size_class,
+            status=status,
+            **more,
+        )
 
 
 class DeadLetter(NamedTuple):

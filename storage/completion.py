@@ -247,17 +247,11 @@ class _Completion:
         """How the object ended. SHA-256 is of the parts only: a whole one cannot be combined from them."""
         ref, upload = self._upload.source, self._upload
         done = status in (Status.VERIFIED, Status.COPIED)
-        return IntegrityRecord(
-            file_number=ref.file_number,
-            row_number=ref.row_number,
-            source_bucket=ref.bucket,
-            source_key=ref.key,
-            source_version=ref.version_id,
-            destination_bucket=upload.destination_bucket,
-            destination_key=ref.destination_key,
-            size=ref.size,
-            size_class=SizeClass.LARGE,
-            status=status,
+        return IntegrityRecord.of(
+            ref,
+            upload.destination_bucket,
+            SizeClass.LARGE,
+            status,
             source_etag=upload.source_etag or ref.etag,
             destination_etag=self._etag,
             destination_version=self._version,

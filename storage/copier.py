@@ -372,17 +372,11 @@ class ObjectCopy:
         ref, digests = self._ref, self._digests
         done = status in (Status.VERIFIED, Status.COPIED)
         etag = self._source_headers.get("etag", "").strip('"') or ref.etag
-        return IntegrityRecord(
-            file_number=ref.file_number,
-            row_number=ref.row_number,
-            source_bucket=ref.bucket,
-            source_key=ref.key,
-            source_version=ref.version_id,
-            destination_bucket=self._context.rules.destination_bucket,
-            destination_key=ref.destination_key,
-            size=ref.size,
-            size_class=self._size_class,
-            status=status,
+        return IntegrityRecord.of(
+            ref,
+            self._context.rules.destination_bucket,
+            self._size_class,
+            status,
             source_etag=etag,
             destination_etag=self._answer.get("etag", "").strip('"') or None,
             destination_version=self._answer.get("x-amz-version-id"),

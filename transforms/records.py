@@ -13,17 +13,11 @@ from transforms.context import JobContext
 def unread_record(job: JobContext, ref: ObjectRef, kind: SizeClass, status: Status, error: str) -> IntegrityRecord:
     """The record of `ref` that ends now with `status`; `error` says why in one line."""
     now = time.time()
-    return IntegrityRecord(
-        file_number=ref.file_number,
-        row_number=ref.row_number,
-        source_bucket=ref.bucket,
-        source_key=ref.key,
-        source_version=ref.version_id,
-        destination_bucket=job.config.destination.bucket,
-        destination_key=ref.destination_key,
-        size=ref.size,
-        size_class=kind,
-        status=status,
+    return IntegrityRecord.of(
+        ref,
+        job.config.destination.bucket,
+        kind,
+        status,
         source_etag=ref.etag,
         attempts=1,
         started_at=now,
