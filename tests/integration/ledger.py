@@ -34,9 +34,10 @@ class Ledger:
         """Whether the tables are there: the first run makes them."""
         return bool(self.value("SELECT to_regclass('objects') IS NOT NULL"))
 
-    def objects(self) -> dict[str, dict[str, Any]]:
-        """The rows of `objects` by destination key, with statuses and evidence as words."""
-        return {row["destination_key"]: row for row in self.rows("SELECT * FROM objects")}
+    def objects(self, run_id: int | None = None) -> dict[str, dict[str, Any]]:
+        """The rows of `objects`, of one run or of a ledger's only job, by destination key."""
+        rows = self.rows("SELECT * FROM objects WHERE %s::bigint IS NULL OR run_id = %s", run_id, run_id)
+        return {row["destination_key"]: row for row in rows}
 
     def statuses(self) -> Counter[str]:
         """How many rows of `objects` have each status."""
