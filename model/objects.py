@@ -5,18 +5,9 @@ from __future__ import annotations
 import pickle
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from model.status import SizeClass
-
-
-@dataclass(frozen=True, slots=True)
-class RowId:
-    """Where a row stands in the input: file number in the manifest and row number in the file, from 0."""
-
-    file_number: int
-    row_number: int
 
 
 class InventoryRow(NamedTuple):
@@ -59,10 +50,6 @@ class ObjectRef(NamedTuple):
     size: int
     etag: str | None
     destination_key: str
-
-    @property
-    def row_id(self) -> RowId:
-        return RowId(self.file_number, self.row_number)
 
 
 class CopyUnit(NamedTuple):

@@ -44,7 +44,7 @@ class Preflight:
         self._destination, self._destination_control = self._open(config.destination_endpoint)
 
     def _open(self, side: Any) -> tuple[S3Client, Any]:
-        return open_client(side, store_config(side, self._config), EndpointLimit(_AT_ONCE))
+        return open_client(store_config(side, self._config), EndpointLimit(_AT_ONCE))
 
     def close(self) -> None:
         self._engine.run(self._source.close())

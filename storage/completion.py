@@ -22,22 +22,12 @@ from model.errors import (
 from model.records import IntegrityRecord, PartRecord, Upload
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.checksums import CRC64NVME, Digests, Expected, combine_crc64nvme, expected_of, is_md5_etag, multipart_etag
-from storage.config import Capabilities
-from storage.copier import CopyRules, status_of
+from storage.copier import status_of, wanted_grade
 from storage.multipart import Multipart, UploadEnd
 from storage.retry import repeated
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
 """Errors after which no later run can use the upload."""
-
-
-def wanted_grade(rules: CopyRules, can: Capabilities) -> Grade:
-    """The grade a large object is held to."""
-    if rules.evidence is not None:
-        return rules.evidence
-    if can.full_object_crc:
-        return Grade.SERVER
-    return Grade.ETAG if can.etag_is_md5 else Grade.READBACK
 
 
 async def complete(
@@ -103,7 +93,8 @@ class _Completion:
             await self._verify()
         except Mismatch as error:
             raise Mismatch(f"{error.message}; {await self._clean_up()}") from None
-        wanted = wanted_grade(self._context.rules, self._context.destination_can)
+        can = self._context.destination_can
+        wanted = wanted_grade(self._context.rules, can, server_proves=can.full_object_crc)
         return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, None)
 
     def _plan(self) -> None:

@@ -78,11 +78,14 @@ def status_of(error: TransferError) -> Status:
     return _STATUS_OF.get(type(error), Status.FAILED)
 
 
-def wanted_grade(rules: CopyRules, can: Capabilities, *, streamed: bool) -> Grade:
-    """The grade a copy is held to: what the user asked, else the best this endpoint gives unread."""
+def wanted_grade(rules: CopyRules, can: Capabilities, *, server_proves: bool) -> Grade:
+    """The grade a copy is held to: what the user asked, else the best this endpoint gives unread.
+
+    `server_proves` says that the server itself refuses a wrong body of this kind.
+    """
     if rules.evidence is not None:
         return rules.evidence
-    if can.trailing_checksum if streamed else can.signed_body:
+    if server_proves:
         return Grade.SERVER
     return Grade.ETAG if can.etag_is_md5 else Grade.READBACK
 
@@ -130,7 +133,7 @@ class ObjectCopy:
             await self._run()
         except TransferError as error:
             return self._record(status_of(error), error.message)
-        wanted = wanted_grade(self._context.rules, self._context.destination_can, streamed=self._streamed)
+        wanted = wanted_grade(self._context.rules, self._context.destination_can, server_proves=self._server_proves)
         proven = meets(self._destination_evidence, wanted)
         return self._record(Status.VERIFIED if proven else Status.COPIED, None)
 

@@ -19,7 +19,6 @@ from ledger.session import LedgerSession
 from model.errors import RunBroken, S3ferryError
 from model.status import SizeClass, Status
 from model.version import VERSION
-from options.config import EndpointOptions
 from options.values import failure_limit
 from storage.client import S3Client
 from storage.config import StoreConfig
@@ -68,12 +67,8 @@ class Worker:
             endpoint_limits,
         )
         self.engine = Engine()
-        source, self.source_control = open_client(
-            config.source, store_config(config.source, config), endpoint_limits[0]
-        )
-        destination, control = open_client(
-            config.destination_endpoint, store_config(config.destination_endpoint, config), endpoint_limits[1]
-        )
+        source, self.source_control = open_client(store_config(config.source, config), endpoint_limits[0])
+        destination, control = open_client(store_config(config.destination_endpoint, config), endpoint_limits[1])
         self.copies = CopyContext(
             source=source,
             destination=destination,
@@ -146,11 +141,11 @@ class Worker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def open_client(side: EndpointOptions, store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:
+def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:
     """The data-plane client and the boto3 client of one endpoint."""
     session = make_session(store)
     control = make_control_client(store, session)
-    signer = Signer(session, region_of(store, session), side.side)
+    signer = Signer(session, region_of(store, session), store.side)
     timeouts: dict[str, Any] = {
         "connect_timeout_s": store.connect_timeout_s,
         "idle_timeout_s": store.idle_timeout_s,
