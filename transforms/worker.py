@@ -29,7 +29,7 @@ from storage.engine import Engine
 from storage.limits import Admission, EndpointLimit, Rate
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
-from storage.transport_pyreqwest import PyreqwestTransport
+from storage.transport_native import NativeTransport
 from storage.transport_verbatim import VerbatimTransport
 from transforms.context import JobContext, evidence_grade, store_config, transfer_limits
 
@@ -152,7 +152,7 @@ def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any
         "ca_bundle": store.ca_bundle,
     }
     client = S3Client(
-        store, control.meta.endpoint_url, signer, PyreqwestTransport(**timeouts), VerbatimTransport(**timeouts), limit
+        store, control.meta.endpoint_url, signer, NativeTransport(**timeouts), VerbatimTransport(**timeouts), limit
     )
     return client, control
 

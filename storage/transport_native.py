@@ -1,0 +1,581 @@
+"""The transport of our own: HTTP/1.1 on the event loop's sockets, with as little as a verified copy needs.
+
+Half of what a general client costs per small object: bodies are received into the buffer they are hashed in and
+sent from, nothing crosses threads, and no timer is made per request. It sends paths and header values byte for byte,
+and idle time is time without progress, however large a body is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Any, cast
+
+from storage.http1 import MOST_HEAD_BYTES, ChunkedBody, Malformed, parse_head, request_head
+from storage.transport import Broken, Buffer, NotSent, Reply, TransportError
+
+_SCRATCH_BYTES = 256 * 1024
+_WHOLE_BYTES = 1024 * 1024
+"""Bodies of known length up to this are received as a whole, whether or not anybody reads yet."""
+_AHEAD_BYTES = 256 * 1024
+"""What is kept of a body of unknown length before somebody reads it."""
+_REST_BYTES = 256 * 1024
+_UNSENT_BYTES = 256 * 1024
+"""A streamed upload waits for the socket once this much is on its way to it."""
+_IDLE_CONNECTION_S = 30.0
+"""An idle connection older than this is not used again: servers close theirs at some such age."""
+_LONGEST_LOOK_S = 1.0
+_HEAD_END = b"\r\n\r\n"
+
+
+class _Scratch:
+    """Where the bytes of all connections arrive that have no buffer of their own yet; used within one callback."""
+
+    __slots__ = ("data", "view")
+
+    def __init__(self) -> None:
+        self.data = bytearray(_SCRATCH_BYTES)
+        self.view = memoryview(self.data)
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection; one exchange at a time. All its methods run on the loop."""
+
+    __slots__ = (
+        "_ahead",
+        "_at",
+        "_body",
+        "_chunked",
+        "_drained",
+        "_failure",
+        "_filling",
+        "_loop",
+        "_method",
+        "_missing",
+        "_partial",
+        "_paused",
+        "_read_to",
+        "_reusable",
+        "_scratch",
+        "_sent_all",
+        "_socket",
+        "_unsent",
+        "_waiter",
+        "answered",
+        "deadline",
+        "ended",
+        "headers",
+        "idle_s",
+        "idle_since",
+        "origin",
+        "status",
+    )
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: str, scratch: _Scratch, idle_s: float) -> None:
+        self._loop = loop
+        self._scratch = scratch
+        self.origin = origin
+        self.idle_s = idle_s
+        self.idle_since = 0.0
+        self.deadline: float | None = None
+        self._socket: Any = None
+        self._failure: TransportError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self._unsent = 0
+        self._reset("")
+        self.ended = self._sent_all = True
+
+    def _reset(self, method: str) -> None:
+        self._method = method
+        self.status = 0
+        self.headers: Mapping[str, str] = {}
+        self.answered = False
+        self.ended = False
+        self._reusable = True
+        self._sent_all = False
+        self._partial = b""
+        self._body: bytearray | bytes | None = None
+        self._filling: memoryview | None = None
+        self._at = 0
+        self._read_to = 0
+        self._missing: int | None = None
+        self._ahead = bytearray()
+        self._chunked: ChunkedBody | None = None
+        self._paused = False
+
+    # what the loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport
+        self._socket.set_write_buffer_limits(high=_UNSENT_BYTES)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._socket = None
+        self._reusable = False
+        self._end_of_stream(type(error).__name__ if error else "the connection was closed")
+
+    def eof_received(self) -> bool:
+        self._reusable = False
+        self._end_of_stream("the connection was closed")
+        return False
+
+    def pause_writing(self) -> None:
+        self._drained = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        drained, self._drained = self._drained, None
+        if drained is not None and not drained.done():
+            drained.set_result(None)
+
+    def get_buffer(self, hint: int) -> memoryview:
+        filling = self._filling
+        return self._scratch.view if filling is None else filling[self._at :]
+
+    def buffer_updated(self, count: int) -> None:
+        if self.deadline is not None:
+            self.deadline = time.monotonic() + self.idle_s
+        if self._filling is not None:
+            self._at += count
+            if self._at == len(self._filling):
+                self._filled()
+            return
+        try:
+            self._took(count)
+        except Malformed as error:
+            self._reusable = False
+            self._fail(Broken(str(error)))
+
+    # receiving
+
+    def _took(self, count: int) -> None:
+        """`count` bytes arrived in the scratch buffer, which is everybody's: what is kept is copied."""
+        if self.ended:
+            self.abort()
+        elif not self.answered:
+            if self._partial:
+                self._took_head(self._partial + self._scratch.data[:count], -1)
+            else:
+                self._took_head(self._scratch.data, count)
+        elif self._missing is None:
+            self._took_open_end(self._scratch.view[:count])
+        else:
+            self._ahead += self._scratch.view[:count]
+
+    def _took_head(self, raw: bytes | bytearray, count: int) -> None:
+        """The first `count` bytes of `raw` (-1: all) are the answer from its beginning."""
+        count = len(raw) if count < 0 else count
+        end = raw.find(_HEAD_END, 0, count)
+        if end < 0:
+            if count > MOST_HEAD_BYTES:
+                raise Malformed("the answer's head is too long")
+            self._partial = bytes(raw[:count])
+            return
+        head = parse_head(raw[:end], self._method)
+        rest = memoryview(raw)[end + len(_HEAD_END) : count]
+        self._partial = b""
+        if head.status < 200:
+            # an interim answer; the one that counts follows
+            if rest:
+                self._took_head(bytes(rest), -1)
+            return
+        self.status, self.headers, self.answered = head.status, head.headers, True
+        self._reusable = self._reusable and head.keeps_alive
+        if head.length is None:
+            self._chunked = ChunkedBody() if head.chunked else None
+            self._reusable = self._reusable and head.chunked
+            self._took_open_end(rest)
+        else:
+            self._begin_body(head.length, rest)
+        self._wake()
+
+    def _begin_body(self, length: int, rest: memoryview) -> None:
+        if len(rest) > length:
+            self._reusable = False
+            rest = rest[:length]
+        if len(rest) == length:
+            self._body, self.ended = bytes(rest), True
+        elif length <= _WHOLE_BYTES:
+            self._body = bytearray(length)
+            self._filling = memoryview(self._body)
+            self._filling[: len(rest)] = rest
+            self._at = len(rest)
+        else:
+            self._missing = length - len(rest)
+            self._ahead += rest
+            self._pause()
+
+    def _took_open_end(self, data: memoryview) -> None:
+        """Bytes of a body whose length is not known beforehand."""
+        if self._chunked is None:
+            self._ahead += data
+        else:
+            self._ahead += self._chunked.feed(data)
+            if self._chunked.ended:
+                self.ended = True
+                self._reusable = self._reusable and not self._chunked.surplus
+        if self.ended or len(self._ahead) >= self._read_to:
+            self._wake()
+            if not self.ended and len(self._ahead) >= _AHEAD_BYTES:
+                self._pause()
+
+    def _filled(self) -> None:
+        self._filling = None
+        if self._missing is None:
+            self.ended = True
+        else:
+            self._missing -= self._at
+            self.ended = self._missing == 0
+            if not self.ended:
+                self._pause()
+        self._wake()
+
+    def _end_of_stream(self, why: str) -> None:
+        if self.answered and not self.ended and self._missing is None and self._body is None and self._chunked is None:
+            # a body without a length ends with its connection
+            self.ended = True
+            self._wake()
+        elif not self.ended or not self._sent_all:
+            self._fail(Broken(why))
+
+    def _pause(self) -> None:
+        if not self._paused and self._socket is not None:
+            self._paused = True
+            self._socket.pause_reading()
+
+    def _resume(self) -> None:
+        if self._paused and self._socket is not None:
+            self._paused = False
+            self._socket.resume_reading()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _fail(self, failure: TransportError) -> None:
+        if self._failure is None:
+            self._failure = failure
+        self._wake()
+        self.resume_writing()
+
+    async def _wait(self) -> None:
+        """Until `_wake`; the deadline moves on with every byte."""
+        if self._failure is not None:
+            raise self._failure
+        self.deadline = time.monotonic() + self.idle_s
+        self._waiter = self._loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self.deadline = self._waiter = None
+
+    # what an exchange calls
+
+    @property
+    def usable(self) -> bool:
+        """Whether another exchange may begin."""
+        return self._reusable and self.ended and self._sent_all and self._failure is None and self._socket is not None
+
+    def begin(self, method: str, head: bytes, body: Buffer | None) -> None:
+        """Send a request, its body included unless that is streamed."""
+        self._reset(method)
+        if body is None:
+            self._socket.write(head)
+        else:
+            self._socket.writelines((head, body))
+        self._sent_all = True
+
+    async def send(self, body: AsyncIterator[Buffer], length: int | None) -> None:
+        """Send a streamed body. Ends early when the server answers before its end."""
+        self._sent_all = False
+        sent = 0
+        async for piece in body:
+            if self.answered or self._failure is not None:
+                break
+            self._socket.write(piece)
+            sent += len(piece)
+            if self._drained is not None:
+                self.deadline = time.monotonic() + self.idle_s
+                try:
+                    await self._drained
+                finally:
+                    self.deadline = None
+        else:
+            if length is not None and sent != length:
+                raise Broken(f"the body has {sent} bytes, its Content-Length says {length}")
+            self._sent_all = True
+        if self._failure is not None and not self.answered:
+            raise self._failure
+
+    async def answer(self) -> None:
+        """Wait for the head of the answer."""
+        while not self.answered:
+            await self._wait()
+            if self._failure is not None and not self.answered:
+                raise self._failure
+
+    def expired(self, now: float) -> bool:
+        """Whether nothing has moved for the idle time. What leaves the socket's buffer is progress too."""
+        if self.deadline is None:
+            return False
+        unsent = self._socket.get_write_buffer_size() if self._socket is not None else 0
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self.deadline = now + self.idle_s
+        return self.deadline < now
+
+    def give_up(self) -> None:
+        """The idle time is over."""
+        self._reusable = False
+        self._fail(Broken("nothing has moved in time"))
+        self.abort()
+
+    def abort(self) -> None:
+        """Close at once. May be called twice."""
+        self._reusable = False
+        if self._socket is not None:
+            self._socket.abort()
+
+    def all_left_the_socket(self) -> bool:
+        return self._socket is not None and self._socket.get_write_buffer_size() == 0
+
+    # the reply
+
+    async def read_all(self) -> Buffer:
+        body = self._body
+        if body is None:
+            rest = bytearray()
+            while (piece := await self.read(_REST_BYTES)) is not None:
+                rest += piece
+            return rest
+        await self._whole()
+        start, self._read_to = self._read_to, len(body)
+        return body if start == 0 else memoryview(body)[start:]
+
+    async def read(self, most: int) -> Buffer | None:
+        if self._body is not None:
+            await self._whole()
+            start = self._read_to
+            self._read_to = min(start + most, len(self._body))
+            return memoryview(self._body)[start : self._read_to] if self._read_to > start else None
+        return await (self._read_known(most) if self._missing is not None else self._read_open_end(most))
+
+    async def _whole(self) -> None:
+        while not self.ended:
+            await self._wait()
+            self._raise_if_cut()
+
+    async def _read_known(self, most: int) -> Buffer | None:
+        missing = self._missing or 0
+        size = min(most, len(self._ahead) + missing)
+        if size == 0:
+            return None
+        if len(self._ahead) >= size:
+            piece = self._ahead[:size]
+            del self._ahead[:size]
+            return piece
+        piece = bytearray(size)
+        self._at = len(self._ahead)
+        piece[: self._at] = self._ahead
+        start = self._at
+        self._ahead = bytearray()
+        # `_filled` counts from here
+        self._missing = missing + start
+        self._filling = memoryview(piece)
+        self._resume()
+        while self._filling is not None:
+            await self._wait()
+            if self._filling is not None:
+                self._raise_if_cut()
+        return piece
+
+    async def _read_open_end(self, most: int) -> Buffer | None:
+        self._read_to = most
+        while len(self._ahead) < most and not self.ended:
+            self._resume()
+            await self._wait()
+            if not self.ended:
+                self._raise_if_cut()
+        piece = self._ahead[:most]
+        del self._ahead[:most]
+        return piece or None
+
+    def _raise_if_cut(self) -> None:
+        if self._failure is not None and not self.ended:
+            raise self._failure
+
+
+class _Exchange:
+    """One request and its reply on a connection of its own while it lasts."""
+
+    __slots__ = ("_body", "_connection", "_headers", "_method", "_transport", "_url")
+
+    def __init__(
+        self,
+        transport: NativeTransport,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Buffer | AsyncIterator[Buffer] | None,
+    ) -> None:
+        self._transport = transport
+        self._method = method
+        self._url = url
+        self._headers = headers
+        self._body = body
+        self._connection: _Connection | None = None
+
+    async def __aenter__(self) -> Reply:
+        scheme, _, rest = self._url.partition("://")
+        host, slash, target = rest.partition("/")
+        body = self._body
+        whole = body if body is None or isinstance(body, (bytes, bytearray, memoryview)) else None
+        length = None if whole is None else len(whole)
+        head = request_head(self._method, slash + target or "/", host, self._headers, length)
+        connection = self._transport.idle(f"{scheme}://{host}")
+        if connection is None:
+            connection = await self._transport.connect(scheme, host)
+        self._connection = connection
+        self._transport.busy.add(connection)
+        try:
+            connection.begin(self._method, head, whole)
+            if body is not None and whole is None:
+                stated = self._headers.get("content-length")
+                await connection.send(cast("AsyncIterator[Buffer]", body), int(stated) if stated else None)
+            if not connection.answered:
+                await connection.answer()
+        except BaseException:
+            self._leave(abort=True)
+            raise
+        return connection
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._leave(abort=False)
+
+    def _leave(self, *, abort: bool) -> None:
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = None
+        self._transport.busy.discard(connection)
+        if not abort and connection.usable and connection.all_left_the_socket():
+            self._transport.keep(connection)
+        else:
+            connection.abort()
+
+
+class NativeTransport:
+    """A `Transport` on the running loop. Times in seconds; `ca_bundle` is a PEM file.
+
+    `idle_timeout_s` is the longest time without a byte in either direction while something is awaited of
+    the server.
+    """
+
+    def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, ca_bundle: str | None = None) -> None:
+        self._connect_s = connect_timeout_s
+        self._idle_s = idle_timeout_s
+        self._ca_bundle = ca_bundle
+        self._tls: ssl.SSLContext | None = None
+        self._scratch = _Scratch()
+        self._idle: dict[str, deque[_Connection]] = {}
+        self._look_every_s = min(_LONGEST_LOOK_S, idle_timeout_s / 4)
+        self._looking: asyncio.TimerHandle | None = None
+        self.busy: set[_Connection] = set()
+
+    def open(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: Buffer | AsyncIterator[Buffer] | None = None,
+    ) -> AbstractAsyncContextManager[Reply]:
+        return _Exchange(self, method, url, headers, body)
+
+    async def close(self) -> None:
+        for connections in self._idle.values():
+            for connection in connections:
+                connection.abort()
+        self._idle.clear()
+        for connection in list(self.busy):
+            connection.abort()
+        if self._looking is not None:
+            self._looking.cancel()
+            self._looking = None
+
+    def idle(self, origin: str) -> _Connection | None:
+        """A connection that waits for work, the one used last first."""
+        waiting = self._idle.get(origin)
+        while waiting:
+            connection = waiting.pop()
+            if connection.usable and time.monotonic() - connection.idle_since < _IDLE_CONNECTION_S:
+                return connection
+            connection.abort()
+        return None
+
+    def keep(self, connection: _Connection) -> None:
+        """Take back a connection that may be used again."""
+        connection.idle_since = time.monotonic()
+        self._idle.setdefault(connection.origin, deque()).append(connection)
+
+    async def connect(self, scheme: str, host: str) -> _Connection:
+        """A new connection. Raises NotSent."""
+        loop = asyncio.get_running_loop()
+        if self._looking is None:
+            self._looking = loop.call_later(self._look_every_s, self._look)
+        name, port = _address(scheme, host)
+        secure: dict[str, Any] = {}
+        if scheme == "https":
+            secure = {"ssl": self._trusted(), "server_hostname": name}
+        try:
+            async with asyncio.timeout(self._connect_s):
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(loop, f"{scheme}://{host}", self._scratch, self._idle_s), name, port, **secure
+                )
+        except TimeoutError:
+            raise NotSent("no connection in time") from None
+        except (OSError, ssl.SSLError) as error:
+            raise NotSent(type(error).__name__) from None
+        return connection
+
+    def _trusted(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = trusted_context(self._ca_bundle)
+        return self._tls
+
+    def _look(self) -> None:
+        """Ends exchanges in which nothing moves; looks a few times per idle time, for all of them at once."""
+        now = time.monotonic()
+        for connection in [one for one in self.busy if one.expired(now)]:
+            connection.give_up()
+        again = bool(self.busy or any(self._idle.values()))
+        self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look) if again else None
+
+
+def trusted_context(ca_bundle: str | None) -> ssl.SSLContext:
+    """What TLS trusts: `ca_bundle` where given, else what the system and botocore trust (AWS_CA_BUNDLE included)."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE")
+    if bundle is None:
+        from botocore.httpsession import get_cert_path  # noqa: PLC0415 - a heavy import
+
+        bundle = str(get_cert_path(True))
+    context.load_verify_locations(bundle)
+    return context
+
+
+def _address(scheme: str, host: str) -> tuple[str, int]:
+    """Name and port of a Host header."""
+    name, colon, port = host.rpartition(":")
+    if not colon or name.endswith(":") or host.endswith("]"):
+        name, port = host, "443" if scheme == "https" else "80"
+    return name.strip("[]"), int(port)
