@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -11,8 +10,7 @@ from model.objects import ObjectRef
 from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status
 
 
-@dataclass(frozen=True, slots=True)
-class IntegrityRecord:
+class IntegrityRecord(NamedTuple):
     """How one object ended, as the ledger keeps it.
 
     Times are seconds since the epoch; `size` is in bytes, as transferred where there was a transfer.

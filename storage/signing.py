@@ -27,6 +27,11 @@ _REFRESH_EVERY_S = 10.0
 _BLOCK = 64
 
 
+def _squeezed(value: str) -> str:
+    """A header's value as it is signed: white space at the ends gone, every run of it one space."""
+    return " ".join(value.split()) if " " in value or "\t" in value else value
+
+
 class Signer:
     """Signs for one session and region. Credentials are looked at again every few seconds."""
 
@@ -58,9 +63,10 @@ class Signer:
         if self._token:
             signed["x-amz-security-token"] = self._token
         path, _, query = target.partition("?")
-        named = sorted([*signed.items(), ("host", host)])
-        names = ";".join([name for name, _ in named])
-        lines = "".join([f"{name}:{' '.join(value.split())}\n" for name, value in named])
+        named = {**signed, "host": host}
+        ordered = sorted(named)
+        names = ";".join(ordered)
+        lines = "".join([f"{name}:{_squeezed(named[name])}\n" for name in ordered])
         request = f"{method}\n{path}\n{query}\n{lines}\n{names}\n{payload}"
         digest = hashlib.sha256(request.encode()).hexdigest()
         text = f"AWS4-HMAC-SHA256\n{self._timestamp}\n{self._scope}\n{digest}"

@@ -7,7 +7,6 @@ status. What this run has recorded already (a repeated bundle) costs a query, no
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -87,8 +86,7 @@ def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, k
     if source != (ref.bucket, ref.key, ref.version_id):
         return unread_record(job, ref, kind, Status.FAILED, "another object of this run has this destination key")
     same_row = (recorded.file_number, recorded.row_number) == (ref.file_number, ref.row_number)
-    return replace(
-        recorded,
+    return recorded._replace(
         file_number=ref.file_number,
         row_number=ref.row_number,
         status=recorded.status if same_row else Status.DUPLICATE,

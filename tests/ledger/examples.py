@@ -54,7 +54,7 @@ def a_record(row_number: int = 0, **changes: Any) -> IntegrityRecord:
         started_at=1_795_000_000.25,
         finished_at=1_795_000_001.5,
     )
-    return replace(record, **changes)
+    return record._replace(**changes)
 
 
 def an_upload(**changes: Any) -> StoredUpload:

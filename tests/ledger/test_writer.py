@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 
@@ -33,7 +32,7 @@ def test_a_record_comes_back_as_it_was_written(ref: RunRef, conn: Connection) ->
     record = a_record(source_version="v1", destination_version="v2", error="slow; répété\t\\N\n")
     assert write_objects(conn, ref, [record]) == [VERIFIED]
     assert finished_in_run(conn, ref, [record.destination_key]) == {
-        record.destination_key: replace(record, recorded=True)
+        record.destination_key: record._replace(recorded=True)
     }
     assert statuses(conn, ref, "objects") == {record.destination_key: "VERIFIED"}
 
@@ -60,7 +59,7 @@ def test_the_same_row_twice_in_one_batch_ends_as_the_better_one(ref: RunRef, con
 
 @pytest.mark.parametrize("batches", [1, 2])
 def test_a_second_row_for_the_same_source_object_is_a_duplicate(ref: RunRef, conn: Connection, batches: int) -> None:
-    rows = [a_record(1), replace(a_record(1), row_number=2)]
+    rows = [a_record(1), a_record(1)._replace(row_number=2)]
     assert in_batches(conn, ref, rows, batches) == [VERIFIED, RowOutcome(Status.DUPLICATE)]
     assert conn.execute("SELECT row_number FROM attempts").fetchall() == [(1,)]
     assert dead_letters(conn) == []
@@ -77,7 +76,7 @@ def test_a_row_of_another_source_object_cannot_claim_a_taken_key(ref: RunRef, co
 
 def test_another_version_of_the_source_object_is_not_a_duplicate(ref: RunRef, conn: Connection) -> None:
     first = a_record(1, source_version="v1")
-    second = replace(first, row_number=2, source_version="v2")
+    second = first._replace(row_number=2, source_version="v2")
     assert write_objects(conn, ref, [first, second])[1].status is Status.FAILED
 
 
@@ -138,7 +137,7 @@ def test_a_row_that_cannot_be_stored_is_a_dead_letter_and_the_others_are_kept(
     ref: RunRef, conn: Connection, poison: dict[str, str]
 ) -> None:
     records = [a_record(number) for number in range(50)]
-    records[17] = replace(records[17], **poison)  # type: ignore[arg-type]
+    records[17] = records[17]._replace(**poison)  # type: ignore[arg-type]
     outcomes = write_objects(conn, ref, records)
     assert [number for number, outcome in enumerate(outcomes) if outcome.status is Status.FAILED] == [17]
     assert outcomes.count(VERIFIED) == len(statuses(conn, ref)) == len(statuses(conn, ref, "objects")) == 49
