@@ -27,10 +27,9 @@ from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply,
 _OK = frozenset({200, 206})
 _ERROR_BODY_BYTES = 64 * 1024
 _DOT_SEGMENTS = frozenset({".", ".."})
-_UNRESERVED = "/-_.~"
 _Wire = tuple[str, str, Mapping[str, str], Buffer | AsyncIterator[Buffer] | None]
 """Method, URL, signed headers and body: what a transport sends."""
-_PLAIN = re.compile(r"[A-Za-z0-9/\-_.~]*")
+_RESERVED = re.compile(r"[^A-Za-z0-9/\-_.~]+")
 _UPLOAD_ID = re.compile(rb"<UploadId>(.+?)</UploadId>")
 
 
@@ -152,7 +151,7 @@ class S3Client:
         return _Request(self, method, what, careful, (method, url, signed, body))
 
     def _address(self, bucket: str, key: str, query: str) -> tuple[str, str]:
-        path = key if _PLAIN.fullmatch(key) else quote(key, safe=_UNRESERVED)
+        path = _RESERVED.sub(_quoted, key)
         virtual = self._virtual and (self._scheme == "http" or "." not in bucket)
         host, target = (f"{bucket}.{self._netloc}", f"/{path}") if virtual else (self._netloc, f"/{bucket}/{path}")
         return host, f"{target}?{query}" if query else target
@@ -208,6 +207,10 @@ class _Request:
     def _lost(self, error: NotSent | Broken) -> TransferError:
         unknown = isinstance(error, Broken) and self._method == "PUT"
         return (OutcomeUnknown if unknown else Transient)(f"{self._client.side}: {self._what}: {error}")
+
+
+def _quoted(found: re.Match[str]) -> str:
+    return quote(found[0], safe="")
 
 
 def part_query(number: int, upload_id: str) -> str:

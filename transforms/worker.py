@@ -27,6 +27,7 @@ from storage.copier import CopyContext, CopyRules
 from storage.credentials import make_session, region_of
 from storage.engine import Engine
 from storage.limits import Admission, EndpointLimit, Rate
+from storage.memory import keep_freed_memory
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
 from storage.transport_native import NativeTransport
@@ -50,6 +51,7 @@ class Worker:
         dsn = ledger_dsn(os.environ)
         if dsn is None:
             raise RunBroken("this worker has no ledger: set LEDGER_DSN in the worker's own environment")
+        keep_freed_memory()
         config = job.config
         self.job = job
         self.limits = transfer_limits(config, job.workers)
