@@ -29,7 +29,8 @@ _BLOCK = 64
 
 def _squeezed(value: str) -> str:
     """A header's value as it is signed: white space at the ends gone, every run of it one space."""
-    return " ".join(value.split()) if " " in value or "\t" in value else value
+    plain = value.isascii() and " " not in value and "\t" not in value
+    return value if plain else " ".join(value.split())
 
 
 class Signer:
