@@ -12,7 +12,7 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, cast
@@ -60,13 +60,15 @@ class _Connection(asyncio.BufferedProtocol):
         "_missing",
         "_partial",
         "_paused",
-        "_read_to",
+        "_position",
         "_reusable",
         "_scratch",
         "_sent_all",
         "_socket",
+        "_start",
         "_unsent",
         "_waiter",
+        "_wanted",
         "answered",
         "deadline",
         "ended",
@@ -103,8 +105,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._partial = b""
         self._body: bytearray | bytes | None = None
         self._filling: memoryview | None = None
-        self._at = 0
-        self._read_to = 0
+        self._start = self._at = 0
+        self._position = 0
+        self._wanted = 0
         self._missing: int | None = None
         self._ahead = bytearray()
         self._chunked: ChunkedBody | None = None
@@ -167,6 +170,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._took_open_end(self._scratch.view[:count])
         else:
             self._ahead += self._scratch.view[:count]
+            self._arrived(count)
 
     def _took_head(self, raw: bytes | bytearray, count: int) -> None:
         """The first `count` bytes of `raw` (-1: all) are the answer from its beginning."""
@@ -220,7 +224,7 @@ class _Connection(asyncio.BufferedProtocol):
             if self._chunked.ended:
                 self.ended = True
                 self._reusable = self._reusable and not self._chunked.surplus
-        if self.ended or len(self._ahead) >= self._read_to:
+        if self.ended or len(self._ahead) >= self._wanted:
             self._wake()
             if not self.ended and len(self._ahead) >= _AHEAD_BYTES:
                 self._pause()
@@ -230,11 +234,16 @@ class _Connection(asyncio.BufferedProtocol):
         if self._missing is None:
             self.ended = True
         else:
-            self._missing -= self._at
-            self.ended = self._missing == 0
-            if not self.ended:
-                self._pause()
+            self._arrived(self._at - self._start)
         self._wake()
+
+    def _arrived(self, count: int) -> None:
+        """`count` more bytes of a body of known length that is read in pieces."""
+        self._missing = (self._missing or 0) - count
+        self.ended = self._missing <= 0
+        self._reusable = self._reusable and self._missing >= 0
+        if not self.ended:
+            self._pause()
 
     def _end_of_stream(self, why: str) -> None:
         if self.answered and not self.ended and self._missing is None and self._body is None and self._chunked is None:
@@ -296,23 +305,32 @@ class _Connection(asyncio.BufferedProtocol):
         """Send a streamed body. Ends early when the server answers before its end."""
         self._sent_all = False
         sent = 0
-        async for piece in body:
-            if self.answered or self._failure is not None:
-                break
-            self._socket.write(piece)
-            sent += len(piece)
-            if self._drained is not None:
-                self.deadline = time.monotonic() + self.idle_s
-                try:
-                    await self._drained
-                finally:
-                    self.deadline = None
-        else:
-            if length is not None and sent != length:
-                raise Broken(f"the body has {sent} bytes, its Content-Length says {length}")
-            self._sent_all = True
+        try:
+            async for piece in body:
+                if self.answered or self._failure is not None:
+                    break
+                self._socket.write(piece)
+                sent += len(piece)
+                if self._drained is not None:
+                    await self._room()
+            else:
+                if length is not None and sent != length:
+                    raise Broken(f"the body has {sent} bytes, its Content-Length says {length}")
+                self._sent_all = True
+        finally:
+            if isinstance(body, AsyncGenerator):
+                await body.aclose()
         if self._failure is not None and not self.answered:
             raise self._failure
+
+    async def _room(self) -> None:
+        """Until the socket takes more of an upload."""
+        self.deadline = time.monotonic() + self.idle_s
+        try:
+            while self._drained is not None:
+                await self._drained
+        finally:
+            self.deadline = None
 
     async def answer(self) -> None:
         """Wait for the head of the answer."""
@@ -337,6 +355,11 @@ class _Connection(asyncio.BufferedProtocol):
         self._fail(Broken("nothing has moved in time"))
         self.abort()
 
+    def let_go(self) -> None:
+        """The exchange is over: its body is nobody's any more."""
+        self._body = self._filling = None
+        self._ahead = bytearray()
+
     def abort(self) -> None:
         """Close at once. May be called twice."""
         self._reusable = False
@@ -356,15 +379,15 @@ class _Connection(asyncio.BufferedProtocol):
                 rest += piece
             return rest
         await self._whole()
-        start, self._read_to = self._read_to, len(body)
+        start, self._position = self._position, len(body)
         return body if start == 0 else memoryview(body)[start:]
 
     async def read(self, most: int) -> Buffer | None:
         if self._body is not None:
             await self._whole()
-            start = self._read_to
-            self._read_to = min(start + most, len(self._body))
-            return memoryview(self._body)[start : self._read_to] if self._read_to > start else None
+            start = self._position
+            self._position = min(start + most, len(self._body))
+            return memoryview(self._body)[start : self._position] if self._position > start else None
         return await (self._read_known(most) if self._missing is not None else self._read_open_end(most))
 
     async def _whole(self) -> None:
@@ -373,8 +396,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._raise_if_cut()
 
     async def _read_known(self, most: int) -> Buffer | None:
-        missing = self._missing or 0
-        size = min(most, len(self._ahead) + missing)
+        size = min(most, len(self._ahead) + max(0, self._missing or 0))
         if size == 0:
             return None
         if len(self._ahead) >= size:
@@ -382,12 +404,9 @@ class _Connection(asyncio.BufferedProtocol):
             del self._ahead[:size]
             return piece
         piece = bytearray(size)
-        self._at = len(self._ahead)
+        self._start = self._at = len(self._ahead)
         piece[: self._at] = self._ahead
-        start = self._at
-        self._ahead = bytearray()
-        # `_filled` counts from here
-        self._missing = missing + start
+        self._ahead.clear()
         self._filling = memoryview(piece)
         self._resume()
         while self._filling is not None:
@@ -397,7 +416,7 @@ class _Connection(asyncio.BufferedProtocol):
         return piece
 
     async def _read_open_end(self, most: int) -> Buffer | None:
-        self._read_to = most
+        self._wanted = most
         while len(self._ahead) < most and not self.ended:
             self._resume()
             await self._wait()
@@ -467,6 +486,7 @@ class _Exchange:
             return
         self._connection = None
         self._transport.busy.discard(connection)
+        connection.let_go()
         if not abort and connection.usable and connection.all_left_the_socket():
             self._transport.keep(connection)
         else:
@@ -542,7 +562,7 @@ class NativeTransport:
                 )
         except TimeoutError:
             raise NotSent("no connection in time") from None
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, UnicodeError) as error:
             raise NotSent(type(error).__name__) from None
         return connection
 

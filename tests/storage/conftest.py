@@ -9,13 +9,17 @@ import pytest
 import uvloop
 
 from storage.transport import Transport
-from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_native import NativeTransport
+from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from tests.storage.ferry import Ferry, running_ferry
 from tests.storage.scripted_server import ScriptedServer, scripted_server
 
-TRANSPORTS: dict[str, Callable[..., Transport]] = {"native": NativeTransport, "pyreqwest": PyreqwestTransport, "verbatim": VerbatimTransport}
+TRANSPORTS: dict[str, Callable[..., Transport]] = {
+    "native": NativeTransport,
+    "pyreqwest": PyreqwestTransport,
+    "verbatim": VerbatimTransport,
+}
 """Every implementation; the conformance suite runs once for each."""
 
 

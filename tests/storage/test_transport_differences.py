@@ -1,4 +1,4 @@
-"""What only one of the transports can do, and how the other says that it cannot."""
+"""What only some of the transports can do, and how another says that it cannot."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ from typing import Any
 
 import pytest
 
-from storage.transport import HeadersUnreadable
+from storage.transport import HeadersUnreadable, Transport
+from storage.transport_native import NativeTransport
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from tests.storage.scripted_server import Exchange, ScriptedServer, response
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+verbatim = pytest.mark.parametrize("make", [VerbatimTransport, NativeTransport])
+"""The transports that send and hand over every byte as it is."""
 
 
 def outside_ascii(exchange: Exchange) -> None:
@@ -36,11 +40,14 @@ def test_the_fast_one_says_that_headers_outside_ascii_are_unreadable(server: Scr
         run(main())
 
 
-def test_the_careful_one_gives_utf8_text_and_keeps_other_bytes(server: ScriptedServer, run: Run) -> None:
+@verbatim
+def test_a_verbatim_one_gives_utf8_text_and_keeps_other_bytes(
+    server: ScriptedServer, run: Run, make: Callable[..., Transport]
+) -> None:
     server.fallback = outside_ascii
 
     async def main() -> dict[str, str]:
-        transport = VerbatimTransport(connect_timeout_s=5, idle_timeout_s=5)
+        transport = make(connect_timeout_s=5, idle_timeout_s=5)
         try:
             async with transport.open("GET", server.url + "/b/k", {}) as answer:
                 return dict(answer.headers)
@@ -52,9 +59,12 @@ def test_the_careful_one_gives_utf8_text_and_keeps_other_bytes(server: ScriptedS
     assert found["x-amz-meta-c"].encode("utf-8", "surrogateescape") == b"caf\xe9"
 
 
-def test_the_careful_one_sends_headers_outside_ascii_as_utf8(server: ScriptedServer, run: Run) -> None:
+@verbatim
+def test_a_verbatim_one_sends_headers_outside_ascii_as_utf8(
+    server: ScriptedServer, run: Run, make: Callable[..., Transport]
+) -> None:
     async def main() -> None:
-        transport = VerbatimTransport(connect_timeout_s=5, idle_timeout_s=5)
+        transport = make(connect_timeout_s=5, idle_timeout_s=5)
         try:
             async with transport.open("PUT", server.url + "/b/k", {"x-amz-meta-a": "Å酅 à"}, b"abc"):
                 pass
@@ -65,10 +75,13 @@ def test_the_careful_one_sends_headers_outside_ascii_as_utf8(server: ScriptedSer
     assert server.requests[0].header("x-amz-meta-a") == "Å酅 à"
 
 
+@verbatim
 @pytest.mark.parametrize("path", ["/b/a/./b", "/b/../c", "/b/a/..", "/b/.", "/b/a/../../d"])
-def test_the_careful_one_keeps_dot_segments(server: ScriptedServer, run: Run, path: str) -> None:
+def test_a_verbatim_one_keeps_dot_segments(
+    server: ScriptedServer, run: Run, make: Callable[..., Transport], path: str
+) -> None:
     async def main() -> None:
-        transport = VerbatimTransport(connect_timeout_s=5, idle_timeout_s=5)
+        transport = make(connect_timeout_s=5, idle_timeout_s=5)
         try:
             async with transport.open("GET", server.url + path, {}):
                 pass

@@ -1,0 +1,172 @@
+"""What the transport of our own does beyond the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.transport import Broken
+from storage.transport_native import NativeTransport
+from tests.storage.certificates import Authority
+from tests.storage.scripted_server import Exchange, ScriptedServer, reply, response, scripted_server
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+IDLE_S = 0.6
+
+
+def with_transport(work: Callable[[NativeTransport], Coroutine[Any, Any, Any]], **options: Any) -> Any:
+    async def main() -> Any:
+        transport = NativeTransport(**{"connect_timeout_s": 5, "idle_timeout_s": 5, **options})
+        try:
+            return await work(transport)
+        finally:
+            await transport.close()
+
+    return main()
+
+
+async def body_of(transport: NativeTransport, url: str, method: str = "GET", body: Any = None) -> bytes:
+    async with transport.open(method, url, {}, body) as answer:
+        return bytes(await answer.read_all())
+
+
+async def pieces_of(transport: NativeTransport, url: str, most: int) -> list[bytes]:
+    found = []
+    async with transport.open("GET", url, {}) as answer:
+        while (piece := await answer.read(most)) is not None:
+            found.append(bytes(piece))
+    return found
+
+
+def test_an_interim_answer_is_passed_over(server: ScriptedServer, run: Run) -> None:
+    server.scripts = [lambda exchange: exchange.send(b"HTTP/1.1 100 Continue\r\n\r\n" + response(200, {}, b"final"))]
+    assert run(with_transport(lambda t: body_of(t, server.url + "/b/k"))) == b"final"
+
+
+def test_a_head_may_arrive_byte_by_byte(server: ScriptedServer, run: Run) -> None:
+    def drip(exchange: Exchange) -> None:
+        for byte in response(200, {}, b"body"):
+            exchange.send(bytes([byte]))
+
+    server.scripts = [drip]
+    assert run(with_transport(lambda t: body_of(t, server.url + "/b/k"))) == b"body"
+
+
+@pytest.mark.parametrize("most", [1_000, 300_000, 5_000_000])
+def test_a_body_without_a_length_ends_with_its_connection(server: ScriptedServer, run: Run, most: int) -> None:
+    whole = bytes(range(256)) * 8_000
+
+    def open_end(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 200 OK\r\n\r\n" + whole)
+        exchange.close()
+
+    server.scripts = [open_end]
+    found = run(with_transport(lambda t: pieces_of(t, server.url + "/b/k", most)))
+    assert b"".join(found) == whole
+    assert {len(piece) for piece in found[:-1]} <= {most}
+
+
+def test_a_chunked_body_of_many_windows_is_read_in_pieces(server: ScriptedServer, run: Run) -> None:
+    whole = bytes(range(256)) * 8_000
+
+    def chunked(exchange: Exchange) -> None:
+        exchange.send(response(200, {"Transfer-Encoding": "chunked"}))
+        for start in range(0, len(whole), 70_000):
+            piece = whole[start : start + 70_000]
+            exchange.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        exchange.send(b"0\r\n\r\n")
+
+    server.scripts = [chunked]
+    found = run(with_transport(lambda t: pieces_of(t, server.url + "/b/k", 100_000)))
+    assert [len(piece) for piece in found] == [100_000] * 20 + [48_000]
+    assert b"".join(found) == whole
+
+
+def test_bytes_that_belong_to_no_request_cost_the_connection(server: ScriptedServer, run: Run) -> None:
+    server.scripts = [lambda exchange: exchange.send(response(200, {}, b"first") + b"HTTP/1.1 200 OK\r\n\r\n")]
+    server.fallback = reply(200, {}, b"second")
+
+    async def both(transport: NativeTransport) -> list[bytes]:
+        return [await body_of(transport, server.url + "/b/k") for _ in range(2)]
+
+    assert run(with_transport(both)) == [b"first", b"second"]
+    assert [request.connection for request in server.requests] == [0, 1]
+
+
+def test_what_is_no_http_is_broken(server: ScriptedServer, run: Run) -> None:
+    server.scripts = [lambda exchange: exchange.send(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")]
+    with pytest.raises(Broken, match="status line"):
+        run(with_transport(lambda t: body_of(t, server.url + "/b/k")))
+
+
+def test_a_whole_body_may_take_longer_than_the_idle_time_as_long_as_it_moves(server: ScriptedServer, run: Run) -> None:
+    def drip(exchange: Exchange) -> None:
+        exchange.send(response(200, {"Content-Length": "50"}))
+        for _ in range(5):
+            pause.wait(IDLE_S * 0.4)
+            exchange.send(b"x" * 10)
+
+    pause = threading.Event()
+    server.scripts = [drip]
+    assert run(with_transport(lambda t: body_of(t, server.url + "/b/k"), idle_timeout_s=IDLE_S)) == b"x" * 50
+
+
+def test_a_whole_upload_may_take_longer_than_the_idle_time_as_long_as_it_moves(
+    server: ScriptedServer, run: Run
+) -> None:
+    size = 40_000_000
+
+    def sip(exchange: Exchange) -> None:
+        taken = 0
+        while taken < size:
+            taken += len(exchange.read_some(1 << 16))
+            if taken % (1 << 23) < (1 << 16):
+                pause.wait(IDLE_S * 0.4)
+        exchange.send(response(200, {}, b"taken"))
+
+    pause = threading.Event()
+    server.scripts = [sip]
+    found = run(with_transport(lambda t: body_of(t, server.url + "/b/k", "PUT", b"x" * size), idle_timeout_s=IDLE_S))
+    assert found == b"taken"
+
+
+def test_windows_arrive_whole_over_tls(run: Run, tmp_path: Path) -> None:
+    authority = Authority("ours")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.pem)
+    whole = bytes(range(256)) * 20_000
+    with scripted_server(authority.server_context(tmp_path)) as server:
+        server.fallback = reply(200, {}, whole)
+        found = run(with_transport(lambda t: pieces_of(t, server.url + "/b/k", 262_144), ca_bundle=str(bundle)))
+    assert {len(piece) for piece in found[:-1]} == {262_144}
+    assert b"".join(found) == whole
+
+
+def test_an_idle_connection_holds_no_body(server: ScriptedServer, run: Run) -> None:
+    server.fallback = reply(200, {}, b"x" * 1_000_000)
+
+    async def held(transport: NativeTransport) -> int:
+        await body_of(transport, server.url + "/b/k")
+        connection = transport.idle(server.url)
+        assert connection is not None
+        return sum(len(value) for value in (connection._body, connection._ahead) if value is not None)
+
+    assert run(with_transport(held)) == 0
+
+
+def test_close_ends_what_is_under_way(server: ScriptedServer, run: Run) -> None:
+    server.fallback = lambda exchange: exchange.wait_for_client_to_leave()
+
+    async def close(transport: NativeTransport) -> None:
+        task = asyncio.ensure_future(body_of(transport, server.url + "/b/k"))
+        await asyncio.to_thread(server.first_request.wait, 10)
+        await transport.close()
+        with pytest.raises(Broken):
+            await task
+
+    run(with_transport(close))
