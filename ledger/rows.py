@@ -26,6 +26,7 @@ COLUMNS = (
     "md5",
     "sha256",
     "crc64nvme",
+    "crc32c",
     "status",
     "source_evidence",
     "destination_evidence",

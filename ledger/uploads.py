@@ -99,7 +99,7 @@ def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[P
     """The recorded parts of each upload that has any, by number."""
     found: defaultdict[str, list[PartRecord]] = defaultdict(list)
     rows = conn.execute(
-        "SELECT identity, part_number, size, etag, md5, sha256, crc64nvme FROM parts WHERE identity = ANY(%s)"
+        "SELECT identity, part_number, size, etag, md5, sha256, crc64nvme, crc32c FROM parts WHERE identity = ANY(%s)"
         " ORDER BY identity, part_number",
         (list(identities),),
     )
@@ -111,7 +111,7 @@ def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[P
 def recorded_part(conn: Connection, identity: str, upload_id: str, part_number: int) -> PartRecord | None:
     """The part as recorded, if it is of the upload `upload_id` and that is still open; else None."""
     row = conn.execute(
-        "SELECT part_number, p.size, etag, md5, sha256, crc64nvme FROM parts p JOIN uploads u USING (identity)"
+        "SELECT part_number, p.size, etag, md5, sha256, crc64nvme, crc32c FROM parts p JOIN uploads u USING (identity)"
         " WHERE identity = %s AND part_number = %s AND upload_id = %s AND state = 'open'",
         (identity, part_number, upload_id),
     ).fetchone()

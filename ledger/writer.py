@@ -104,12 +104,12 @@ def write_parts(conn: Connection, ref: RunRef, parts: Sequence[tuple[str, PartRe
         return
     with fenced(conn, ref):
         conn.execute(
-            "INSERT INTO parts AS kept (identity, part_number, size, etag, md5, sha256, crc64nvme)"
-            " SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[])"
-            " AS part ORDER BY 1, 2"
+            "INSERT INTO parts AS kept (identity, part_number, size, etag, md5, sha256, crc64nvme, crc32c)"
+            " SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[],"
+            " %s::text[]) AS part ORDER BY 1, 2"
             " ON CONFLICT (identity, part_number) DO UPDATE SET size = excluded.size, etag = excluded.etag,"
             " md5 = excluded.md5, sha256 = excluded.sha256, crc64nvme = excluded.crc64nvme,"
-            " finished_at = excluded.finished_at",
+            " crc32c = excluded.crc32c, finished_at = excluded.finished_at",
             columns,
         )
 

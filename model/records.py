@@ -14,7 +14,7 @@ class IntegrityRecord(NamedTuple):
     """How one object ended, as the ledger keeps it.
 
     Times are seconds since the epoch; `size` is in bytes, as transferred where there was a transfer.
-    md5 and sha256 are lower-case hex (as md5sum prints them), crc64nvme is base64 (as S3 prints it).
+    md5 and sha256 are lower-case hex (as md5sum prints them), the CRCs are base64 (as S3 prints them).
     `recorded` marks a result this run has already made durable: it is counted, not written again.
     """
 
@@ -34,6 +34,7 @@ class IntegrityRecord(NamedTuple):
     md5: str | None = None
     sha256: str | None = None
     crc64nvme: str | None = None
+    crc32c: str | None = None
     source_evidence: SourceEvidence = SourceEvidence.NONE
     destination_evidence: DestinationEvidence = DestinationEvidence.NONE
     attempts: int = 0
@@ -91,6 +92,11 @@ class PartRecord(NamedTuple):
     md5: str | None
     sha256: str | None
     crc64nvme: str | None
+    crc32c: str | None = None
+
+    def has(self, digests: frozenset[str]) -> bool:
+        """Whether it has each of these digests, by the names of its fields."""
+        return all(getattr(self, name) is not None for name in digests)
 
 
 class Upload(NamedTuple):

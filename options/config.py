@@ -77,6 +77,8 @@ class CopyPolicy:
     max_requests_per_s: float = 0.0
     max_bytes_per_s: float = 0.0
     """Caps for the whole job; 0 means none."""
+    hash: str = "auto"
+    """The digests the ledger keeps: auto, or names with commas between (`options.copying.DIGESTS`)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import argparse
 
 from options import values
 from options.config import CopyPolicy
-from options.flags import add_flags, choice_flag, number_flag, seconds_flag, size_flag
+from options.flags import Flag, add_flags, choice_flag, number_flag, seconds_flag, size_flag
 
 MIB = 1024**2
 TIB = 1024**4
@@ -15,6 +15,8 @@ ON_CHANGE = ("report", "copy")
 ON_MISMATCH = ("remove", "keep")
 SOURCE_ETAG = ("md5", "opaque")
 CHECK_DESTINATION = ("none", "sample", "list")
+AUTO = "auto"
+DIGESTS = ("md5", "sha256", "crc32c", "crc64nvme")
 LEAST_MEMORY = 8 * MIB
 _DEFAULT = CopyPolicy()
 
@@ -27,6 +29,15 @@ EVIDENCE_FLAGS = (
         "readback: the object is read again",
         values.one_of(*EVIDENCE),
         EVIDENCE,
+    ),
+    Flag(
+        "hash",
+        f"digests the ledger keeps of every object at least, of {', '.join(DIGESTS)}, with commas between; "
+        "auto: sha256,crc64nvme; one that is evidence is computed and kept beside them",
+        values.one_or_list(AUTO, *DIGESTS),
+        _DEFAULT.hash,
+        _DEFAULT.hash,
+        "auto|NAMES",
     ),
     choice_flag(
         "on_change",
@@ -122,6 +133,7 @@ def read_copying(given: argparse.Namespace) -> CopyPolicy:
     """The flags of this theme."""
     return CopyPolicy(
         evidence=given.evidence,
+        hash=given.hash,
         on_change=given.on_change,
         on_mismatch=given.on_mismatch,
         source_etag=given.source_etag,

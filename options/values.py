@@ -99,6 +99,26 @@ def one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+def one_or_list(alone: str, *words: str) -> Callable[[str], str]:
+    """A reader of the word `alone`, or of some of `words` with commas between, in any case.
+
+    Gives a list back with commas, each word once and in the order of `words`.
+    """
+    remedy = f"give {alone}, or one or more of {', '.join(words)} with commas between"
+
+    def read(text: str) -> str:
+        given = [word.strip().lower() for word in text.split(",")]
+        if given == [alone]:
+            return alone
+        for word in given:
+            if word not in words:
+                told = "stands alone" if word == alone else "is not known"
+                raise ValueError(f"{shown(word)} {told}; {remedy}")
+        return ",".join(word for word in words if word in given)
+
+    return read
+
+
 def text_value(text: str) -> str:
     """Any text but an empty one or one with control characters."""
     if not text:

@@ -112,9 +112,18 @@ def multipart_etag(part_etags: list[str]) -> str:
 
 def combine_crc64nvme(parts: list[tuple[str, int]]) -> str:
     """The CRC64NVME of a whole object, base64, from (base64 CRC, length in bytes) of its parts in order."""
+    return _combined(CRC64NVME, parts)
+
+
+def combine_crc32c(parts: list[tuple[str, int]]) -> str:
+    """The CRC32C of a whole object, as `combine_crc64nvme` makes its CRC64NVME."""
+    return _combined(CRC32C, parts)
+
+
+def _combined(name: str, parts: list[tuple[str, int]]) -> str:
     from awscrt import checksums  # noqa: PLC0415 - a heavy import
 
-    whole = 0
+    combine, whole = getattr(checksums, f"combine_{name}"), 0
     for value, length in parts:
-        whole = checksums.combine_crc64nvme(whole, int.from_bytes(base64.b64decode(value), "big"), length)
-    return base64.b64encode(whole.to_bytes(8, "big")).decode()
+        whole = combine(whole, int.from_bytes(base64.b64decode(value), "big"), length)
+    return base64.b64encode(whole.to_bytes(_CRC_BYTES[name], "big")).decode()

@@ -6,7 +6,7 @@ A lost answer is never repeated blindly: the destination is looked at first.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from model.errors import (
@@ -21,7 +21,17 @@ from model.errors import (
 )
 from model.records import IntegrityRecord, PartRecord, Upload
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
-from storage.checksums import CRC64NVME, Digests, Expected, combine_crc64nvme, expected_of, is_md5_etag, multipart_etag
+from storage.checksums import (
+    CRC32C,
+    CRC64NVME,
+    Digests,
+    Expected,
+    combine_crc32c,
+    combine_crc64nvme,
+    expected_of,
+    is_md5_etag,
+    multipart_etag,
+)
 from storage.copier import status_of, wanted_grade
 from storage.multipart import Multipart, UploadEnd
 from storage.retry import repeated
@@ -79,6 +89,7 @@ class _Completion:
         self._parts = sorted(parts)
         self._attempts = attempts
         self._crc: str | None = None
+        self._crc32c: str | None = None
         self._etag: str | None = None
         self._version: str | None = None
         self._expected = Expected(SourceEvidence.LENGTH)
@@ -86,7 +97,8 @@ class _Completion:
         self.completed = False
 
     async def run(self) -> IntegrityRecord:
-        self._plan()
+        # off the loop: combining 10,000 parts takes too long on it
+        await self._steps.on_thread(self._plan)
         await self._check_source()
         await self._complete()
         try:
@@ -104,21 +116,24 @@ class _Completion:
                 f"{len(self._parts)} of {self._upload.part_count} parts with {covered} of "
                 f"{self._upload.source.size} bytes are in the ledger; run again"
             )
-        if all(part.crc64nvme for part in self._parts):
-            self._crc = combine_crc64nvme([(part.crc64nvme or "", part.size) for part in self._parts])
+        sizes = [part.size for part in self._parts]
+        self._crc = _combined(combine_crc64nvme, [part.crc64nvme for part in self._parts], sizes)
+        self._crc32c = _combined(combine_crc32c, [part.crc32c for part in self._parts], sizes)
 
     async def _check_source(self) -> None:
-        """Compare the combined CRC with the source's stored one before anything is replaced."""
+        """Compare a combined CRC with the source's stored one before anything is replaced."""
         pinned = await self._steps.pin(self._upload.source)
         if pinned.etag != self._upload.source_etag:
             raise SourceChanged(
                 f"source: the ETag is {pinned.etag}, the upload was opened for {self._upload.source_etag}"
             )
         expected = expected_of(pinned.headers, etag_is_md5=False)
-        if expected.algorithm == CRC64NVME and self._crc is not None:
+        read = {CRC64NVME: self._crc, CRC32C: self._crc32c}.get(expected.algorithm or "")
+        if read is not None:
             self._expected = expected
-            if expected.value != self._crc:
-                raise Mismatch(f"source: its stored CRC64NVME is {expected.value}, the parts read have {self._crc}")
+            if expected.value != read:
+                name = (expected.algorithm or "").upper()
+                raise Mismatch(f"source: its stored {name} is {expected.value}, the parts read have {read}")
 
     async def _complete(self) -> None:
         upload, key = self._upload, self._upload.source.destination_key
@@ -235,7 +250,7 @@ class _Completion:
         return f"the object written was removed ({next(iter(which))})"
 
     def record(self, status: Status, error: str | None) -> IntegrityRecord:
-        """How the object ended. SHA-256 is of the parts only: a whole one cannot be combined from them."""
+        """How the object ended. MD5 and SHA-256 are of the parts only: whole ones cannot be combined from them."""
         ref, upload = self._upload.source, self._upload
         done = status in (Status.VERIFIED, Status.COPIED)
         return IntegrityRecord.of(
@@ -247,6 +262,7 @@ class _Completion:
             destination_etag=self._etag,
             destination_version=self._version,
             crc64nvme=self._crc if done else None,
+            crc32c=self._crc32c if done else None,
             source_evidence=self._expected.evidence if done else SourceEvidence.NONE,
             destination_evidence=self._evidence if done else DestinationEvidence.NONE,
             attempts=max(1, self._attempts),
@@ -254,3 +270,11 @@ class _Completion:
             finished_at=time.time(),
             error=error,
         )
+
+
+def _combined(
+    combine: Callable[[list[tuple[str, int]]], str], values: Sequence[str | None], sizes: Sequence[int]
+) -> str | None:
+    """The whole object's CRC, None where a part has none."""
+    known = [(value, size) for value, size in zip(values, sizes, strict=True) if value]
+    return combine(known) if known and len(known) == len(values) else None

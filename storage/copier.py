@@ -1,7 +1,8 @@
 """The copy of one object that fits one PUT: plan, act, verify, clean up, in that order on the page.
 
 One GET and one PUT, nothing else, unless something goes wrong. Small bodies are read whole, verified,
-and sent signed with their SHA-256; larger ones stream through the tee with a trailing CRC64NVME.
+and sent signed with their SHA-256 or, where nobody asks for that, with a trailing CRC64NVME; larger ones
+stream through the tee with a trailing CRC64NVME.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from model.errors import (
@@ -27,7 +28,8 @@ from model.objects import ObjectRef
 from model.records import IntegrityRecord
 from model.routing import MAX_SINGLE_PUT
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
-from storage.checksums import CRC64NVME, MD5, SHA256, Digests, Expected, expected_of, is_md5_etag
+from storage.body_plan import AUTO, BodyPlan, BodyPlans, body_plans
+from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, Expected, expected_of, is_md5_etag
 from storage.client import S3Client
 from storage.config import Capabilities, TransferLimits
 from storage.errors import map_boto
@@ -35,7 +37,7 @@ from storage.limits import Rate
 from storage.metadata import carried_headers
 from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
-from storage.tee import framed, framed_length, tee
+from storage.tee import framed, framed_length, framed_whole, tee, trailer_headers
 from storage.transport import Buffer, Reply
 
 _STATUS_OF: dict[type[TransferError], Status] = {
@@ -56,6 +58,8 @@ class CopyRules:
     copy_changed: bool = False
     remove_mismatch: bool = True
     source_etag_md5: bool = True
+    digests: frozenset[str] = AUTO
+    """What the ledger is to keep at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,12 @@ class CopyContext:
     limits: TransferLimits
     requests: Rate
     bytes: Rate
+    plans: BodyPlans = field(init=False)
+    """How bodies are hashed and sent; follows from rules and destination."""
+
+    def __post_init__(self) -> None:
+        plans = body_plans(self.rules.digests, self.destination_can, self.rules.evidence)
+        object.__setattr__(self, "plans", plans)
 
 
 def status_of(error: TransferError) -> Status:
@@ -133,7 +143,8 @@ class ObjectCopy:
             await self._run()
         except TransferError as error:
             return self._record(status_of(error), error.message)
-        wanted = wanted_grade(self._context.rules, self._context.destination_can, server_proves=self._server_proves)
+        proves = self._body_plan.server_proves
+        wanted = wanted_grade(self._context.rules, self._context.destination_can, server_proves=proves)
         proven = meets(self._destination_evidence, wanted)
         return self._record(Status.VERIFIED if proven else Status.COPIED, None)
 
@@ -188,18 +199,13 @@ class ObjectCopy:
             )
         self._source_headers = headers
         self._expected = expected_of(headers, etag_is_md5=context.rules.source_etag_md5)
-        names = {SHA256, CRC64NVME}
-        if self._expected.algorithm:
-            names.add(self._expected.algorithm)
-        if not self._server_proves and context.destination_can.etag_is_md5:
-            names.add(MD5)
-        self._digests = Digests(frozenset(names))
+        self._digests = Digests(self._body_plan.with_source(self._expected.algorithm))
         return self._digests
 
     @property
-    def _server_proves(self) -> bool:
-        can = self._context.destination_can
-        return can.trailing_checksum if self._streamed else can.signed_body
+    def _body_plan(self) -> BodyPlan:
+        plans = self._context.plans
+        return plans.streamed if self._streamed else plans.whole
 
     # act
 
@@ -209,11 +215,16 @@ class ObjectCopy:
         self._approve()
         digests = self._made_digests
         headers = carried_headers(self._source_headers)
-        if context.destination_can.trailing_checksum:
-            headers["x-amz-checksum-crc64nvme"] = digests.base64(CRC64NVME) or ""
+        if self._body_plan.shows is DestinationEvidence.TRAILING_CRC64NVME:
+            headers |= trailer_headers(len(body))
+            body, payload = framed_whole(body, digests), UNSIGNED_TRAILER
+        else:
+            payload = digests.hex(SHA256) or UNSIGNED
+            if context.destination_can.trailing_checksum and (crc := digests.base64(CRC64NVME)):
+                headers["x-amz-checksum-crc64nvme"] = crc
 
         async def put() -> None:
-            await self._put(body, len(body), digests.hex(SHA256) or "", headers)
+            await self._put(body, len(body), payload, headers)
 
         await repeated(put, context.limits.attempts)
 
@@ -242,10 +253,7 @@ class ObjectCopy:
             if context.destination_can.trailing_checksum:
                 body = framed(body, digests)
                 length, payload = framed_length(ref.size, context.limits.window_bytes), UNSIGNED_TRAILER
-                headers |= {
-                    "x-amz-trailer": "x-amz-checksum-crc64nvme",
-                    "x-amz-decoded-content-length": str(ref.size),
-                }
+                headers |= trailer_headers(ref.size)
             await self._put(body, length, payload, headers)
 
     async def _begin(self) -> None:
@@ -290,10 +298,7 @@ class ObjectCopy:
                 raise Transient(error.message) from None
             self._answer = landed
         else:
-            if self._server_proves:
-                self._destination_evidence = (
-                    DestinationEvidence.TRAILING_CRC64NVME if self._streamed else DestinationEvidence.SIGNED_BODY
-                )
+            self._destination_evidence = self._body_plan.shows
 
     async def _look(self) -> Mapping[str, str] | None:
         """What the destination holds after a lost answer, if it is provably what we sent."""
@@ -308,7 +313,8 @@ class ObjectCopy:
             return None
         if carried_headers(headers) != carried_headers(self._source_headers):
             return None
-        if headers.get("x-amz-checksum-crc64nvme") == digests.base64(CRC64NVME):
+        crc = digests.base64(CRC64NVME)
+        if crc is not None and headers.get("x-amz-checksum-crc64nvme") == crc:
             self._destination_evidence = DestinationEvidence.TRAILING_CRC64NVME
             return headers
         md5 = digests.hex(MD5)
@@ -332,12 +338,13 @@ class ObjectCopy:
             self._destination_evidence = DestinationEvidence.READBACK
 
     async def _read_back(self) -> None:
-        found = Digests(frozenset({SHA256}))
+        name = self._body_plan.readback
+        found = Digests(frozenset({name}))
         bucket, key = self._context.rules.destination_bucket, self._ref.destination_key
         async with self._context.destination.get(bucket, key, checksum_mode=False) as reply:
             while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
                 found.update(piece)
-        if found.raw(SHA256) != self._made_digests.raw(SHA256):
+        if found.raw(name) != self._made_digests.raw(name):
             raise Mismatch("destination: the bytes read back are not the bytes sent")
 
     # clean up
@@ -386,6 +393,7 @@ class ObjectCopy:
             md5=digests.hex(MD5) if digests and done else None,
             sha256=digests.hex(SHA256) if digests and done else None,
             crc64nvme=digests.base64(CRC64NVME) if digests and done else None,
+            crc32c=digests.base64(CRC32C) if digests and done else None,
             source_evidence=self._expected.evidence if done else SourceEvidence.NONE,
             destination_evidence=self._destination_evidence if done else DestinationEvidence.NONE,
             attempts=self._attempts,

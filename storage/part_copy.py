@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 
 from model.errors import Mismatch, OutcomeUnknown, SourceChanged, TransferError, Transient
 from model.records import Part, PartOutcome, PartRecord, PartResult
-from storage.checksums import CRC64NVME, MD5, SHA256, Digests
+from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests
 from storage.client import part_query
 from storage.copier import CopyContext, status_of
 from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
-from storage.tee import framed, framed_length, tee
+from storage.tee import framed, framed_length, tee, trailer_headers
 from storage.transport import Buffer
 
 
@@ -45,7 +45,7 @@ class _PartCopy:
         await context.requests.take(2)
         await context.bytes.take(part.length)
         trailing = context.destination_can.trailing_checksum
-        digests = Digests(frozenset({SHA256, CRC64NVME} if trailing else {SHA256, CRC64NVME, MD5}))
+        digests = Digests(context.plans.part.digests)
 
         def approve() -> None:
             if digests.length != part.length:
@@ -69,10 +69,7 @@ class _PartCopy:
             if trailing:
                 body = framed(body, digests)
                 length, payload = framed_length(part.length, context.limits.window_bytes), UNSIGNED_TRAILER
-                headers = {
-                    "x-amz-trailer": "x-amz-checksum-crc64nvme",
-                    "x-amz-decoded-content-length": str(part.length),
-                }
+                headers = trailer_headers(part.length)
             etag = await self._put(body, length, payload, headers)
         return self._verified(etag, digests, trailing)
 
@@ -99,5 +96,11 @@ class _PartCopy:
                 f"destination: the ETag of part {self._part.number} is {etag}, the MD5 of the bytes sent is {md5}"
             )
         return PartRecord(
-            self._part.number, self._part.length, etag, md5, digests.hex(SHA256), digests.base64(CRC64NVME)
+            self._part.number,
+            self._part.length,
+            etag,
+            md5,
+            digests.hex(SHA256),
+            digests.base64(CRC64NVME),
+            digests.base64(CRC32C),
         )

@@ -47,9 +47,27 @@ async def framed(pieces: AsyncIterator[Buffer], digests: Digests) -> AsyncIterat
     unsigned form. Content-Encoding is left out on purpose: some servers would store it.
     """
     async for piece in pieces:
-        yield b"".join((b"%x\r\n" % len(piece), piece, b"\r\n"))
+        yield b"".join(_chunk(piece))
+    yield _end(digests)
+
+
+def framed_whole(body: Buffer, digests: Digests) -> bytes:
+    """What `framed` would send of `body` in one window, in one piece."""
+    return b"".join((*(_chunk(body) if len(body) else ()), _end(digests)))
+
+
+def trailer_headers(size: int) -> dict[str, str]:
+    """The headers that go with `size` bytes so framed."""
+    return {"x-amz-trailer": "x-amz-checksum-crc64nvme", "x-amz-decoded-content-length": str(size)}
+
+
+def _chunk(piece: Buffer) -> tuple[Buffer, ...]:
+    return (b"%x\r\n" % len(piece), piece, b"\r\n")
+
+
+def _end(digests: Digests) -> bytes:
     value = digests.base64(CRC64NVME) or ""
-    yield b"0\r\n" + _TRAILER + value.encode() + b"\r\n\r\n"
+    return b"0\r\n" + _TRAILER + value.encode() + b"\r\n\r\n"
 
 
 def framed_length(size: int, window: int) -> int:

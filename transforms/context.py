@@ -10,6 +10,7 @@ from model.routing import Boundaries
 from model.status import DestinationEvidence, Grade, evidence_meeting
 from model.version import VERSION
 from options.config import EndpointOptions, JobConfig
+from storage.body_plan import AUTO
 from storage.config import Capabilities, StoreConfig, TransferLimits
 from storage.inventory.manifest import Manifest
 from storage.memory import available_bytes, body_budget
@@ -76,6 +77,11 @@ def transfer_limits(config: JobConfig, workers: int) -> TransferLimits:
 def evidence_grade(config: JobConfig) -> Grade | None:
     """What `--evidence` asks for; None is auto."""
     return None if config.copy.evidence == "auto" else Grade(config.copy.evidence)
+
+
+def kept_digests(config: JobConfig) -> frozenset[str]:
+    """What `--hash` asks the ledger to keep at least."""
+    return AUTO if config.copy.hash == "auto" else frozenset(config.copy.hash.split(","))
 
 
 def trusted_evidence(job: JobContext) -> frozenset[DestinationEvidence]:

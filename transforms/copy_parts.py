@@ -1,6 +1,6 @@
 """CopyParts: each part by a ranged conditional GET teed into UploadPart.
 
-A part with a durable row under the same upload is not sent again, whoever asks.
+A part with a durable row under the same upload, with the digests to keep, is not sent again, whoever asks.
 """
 
 from __future__ import annotations
@@ -50,6 +50,6 @@ class _CopyPartsFn(EngineDoFn):
                 worker.ledger.call,
                 lambda conn: uploads.recorded_part(conn, upload.identity, upload.upload_id, part.number),
             )
-            if recorded is not None:
+            if recorded is not None and recorded.has(worker.copies.rules.digests):
                 return PartResult(upload, part.number, PartOutcome.ALREADY_DONE, recorded)
             return await copy_part(worker.copies, part)

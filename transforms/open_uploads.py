@@ -1,8 +1,9 @@
 """OpenUploads: for each large object one multipart upload at the destination, found or created.
 
 An upload an earlier run or bundle left is found by its identity in the ledger, and its parts are
-trusted when both the ledger and the destination hold them. Two workers that open the same object end
-with one upload: the ledger's row decides, and the loser aborts its own.
+trusted when both the ledger and the destination hold them and none of the digests to keep is missing.
+Two workers that open the same object end with one upload: the ledger's row decides, and the loser aborts
+its own.
 """
 
 from __future__ import annotations
@@ -135,7 +136,9 @@ class _OpenFn(EngineDoFn):
                 lambda conn: uploads.close_upload(conn, run, upload.identity, upload_id, UploadState.ABORTED)
             )
             return None
-        return found._replace(recorded=tuple(part for part in recorded if _is_held(part, held)))
+        digests = self.worker.copies.rules.digests
+        usable = tuple(part for part in recorded if _is_held(part, held) and part.has(digests))
+        return found._replace(recorded=usable)
 
     async def _claim(self, upload: Upload, pinned: PinnedSource) -> str:
         """The id of the one upload all that open this object agree on.

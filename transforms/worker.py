@@ -32,7 +32,7 @@ from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
 from storage.transport_native import NativeTransport
 from storage.transport_verbatim import VerbatimTransport
-from transforms.context import JobContext, evidence_grade, store_config, transfer_limits
+from transforms.context import JobContext, evidence_grade, kept_digests, store_config, transfer_limits
 
 MAX_FAILURES = "max_failures"
 """The reason a run is stopped for when its circuit breaker trips."""
@@ -83,6 +83,7 @@ class Worker:
                 copy_changed=config.copy.on_change == "copy",
                 remove_mismatch=config.copy.on_mismatch == "remove",
                 source_etag_md5=config.copy.source_etag == "md5",
+                digests=kept_digests(config),
             ),
             limits=self.limits,
             requests=Rate(self.limits.requests_per_s),

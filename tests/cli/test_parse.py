@@ -36,6 +36,7 @@ def test_every_flag_lands_in_its_option() -> None:
         --small_below=2MiB --medium_up_to=1GB --part_size=64MiB --small_unit_bytes=1GiB --small_unit_objects=100
         --medium_unit_objects=2 --slice_rows=1000
         --evidence=readback --on_change=copy --on_mismatch=keep --source_etag=opaque --check_destination=list
+        --hash=md5,crc32c
         --attempts=3 --max_in_flight=10 --medium_in_flight=5 --parts_in_flight=2 --memory_budget=256MiB
         --connect_timeout=5 --idle_timeout=7.5 --max_requests_per_s=100 --max_bytes_per_s=10MB
         --flush_rows=10 --flush_bytes=1MiB --flush_interval=0.5 --lease_ttl=30
@@ -66,7 +67,21 @@ def test_every_flag_lands_in_its_option() -> None:
         destination=DestinationOptions("dst", "a/b"),
         routing=RoutingOptions(2 * 1024**2, 10**9, 100, 1024**3, 2, 64 * 1024**2, 1000),
         copy=CopyPolicy(
-            "readback", "copy", "keep", "opaque", "list", 3, 10, 5, 2, 256 * 1024**2, 5.0, 7.5, 100.0, 10_000_000.0
+            "readback",
+            "copy",
+            "keep",
+            "opaque",
+            "list",
+            3,
+            10,
+            5,
+            2,
+            256 * 1024**2,
+            5.0,
+            7.5,
+            100.0,
+            10_000_000.0,
+            "md5,crc32c",
         ),
         ledger=LedgerOptions(10, 1024**2, 0.5, 30.0),
         run=RunPolicy("nightly", "FnApiRunner", 3, "-", "0.5%", True, "DEBUG"),
@@ -79,6 +94,19 @@ def test_a_value_may_stand_after_its_flag() -> None:
 
 def test_the_last_of_two_values_counts() -> None:
     assert parse_run([*GOOD, "--attempts=3", "--attempts=4"]).copy.attempts == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("AUTO", "auto"),
+        ("sha256", "sha256"),
+        ("crc64nvme,MD5", "md5,crc64nvme"),
+        ("md5, sha256 ,md5", "md5,sha256"),
+    ],
+)
+def test_digests_are_known_in_any_case_and_order(given: str, read: str) -> None:
+    assert parse_run([*GOOD, f"--hash={given}"]).copy.hash == read
 
 
 def test_a_local_manifest_is_taken_as_it_is() -> None:

@@ -48,6 +48,7 @@ def a_record(row_number: int = 0, **changes: Any) -> IntegrityRecord:
         md5=sha256[:32],
         sha256=sha256,
         crc64nvme=base64.b64encode(bytes.fromhex(sha256[:16])).decode(),
+        crc32c=base64.b64encode(bytes.fromhex(sha256[:8])).decode(),
         source_evidence=SourceEvidence.ETAG_MD5,
         destination_evidence=DestinationEvidence.SIGNED_BODY,
         attempts=1,

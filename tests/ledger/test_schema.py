@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from ledger import schema
 from ledger.connect import Connection, connect
 from ledger.rows import rank_sql
 from ledger.schema import SCHEMA_VERSION, migrate, migrations, require_current
@@ -15,6 +16,26 @@ def test_migrating_twice_is_the_same_as_once(ledger_dsn: str) -> None:
     assert migrate(ledger_dsn) == migrate(ledger_dsn) == SCHEMA_VERSION == migrations()[-1].version
     with connect(ledger_dsn, "test") as conn:
         require_current(conn)
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_to_date_with_its_rows(
+    ledger_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        then.setattr(schema, "migrations", lambda: migrations()[:1])
+        migrate(ledger_dsn)
+    columns = "destination_key, source_bucket, source_key, destination_bucket, size, size_class, status"
+    values = "'k', 'from', 'k', 'to', 1, 'small', 'VERIFIED', 'length', 'signed_body', 1, 0, 0, 1"
+    more = "source_evidence, destination_evidence, attempts, file_number, row_number, run_id"
+    with connect(ledger_dsn, "test") as conn:
+        conn.execute("CREATE TABLE attempts_1 PARTITION OF attempts FOR VALUES IN (1)")
+        conn.execute(f"INSERT INTO attempts ({columns}, {more}) VALUES ({values})")  # noqa: S608
+        conn.execute(f"INSERT INTO objects ({columns}, {more}, job) VALUES ({values}, 'j')")  # noqa: S608
+        conn.execute("INSERT INTO parts (identity, part_number, size, etag) VALUES ('u', 1, 5, 'e')")
+    assert migrate(ledger_dsn) == SCHEMA_VERSION
+    with connect(ledger_dsn, "test") as conn:
+        for table in ("attempts_1", "objects", "parts"):
+            assert conn.execute(f"SELECT crc32c FROM {table}").fetchall() == [(None,)]  # noqa: S608
 
 
 def test_two_may_migrate_at_once(ledger_dsn: str) -> None:

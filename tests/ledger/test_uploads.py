@@ -7,7 +7,16 @@ import pytest
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
 from ledger.runs import start_run
-from ledger.uploads import StoredUpload, UploadState, adopt_upload, close_upload, find_upload, parts_of, settle_upload
+from ledger.uploads import (
+    StoredUpload,
+    UploadState,
+    adopt_upload,
+    close_upload,
+    find_upload,
+    parts_of,
+    recorded_part,
+    settle_upload,
+)
 from ledger.writer import write_parts
 from model.errors import LeaseLost
 from model.records import PartRecord
@@ -54,12 +63,13 @@ def test_closing_an_upload_that_was_replaced_does_nothing(ref: RunRef, conn: Con
 
 def test_a_later_run_finds_an_open_upload_with_its_parts(dsn: str, ref: RunRef, conn: Connection) -> None:
     adopt_upload(conn, ref, an_upload())
-    part = PartRecord(3, 33_554_432, "etag", None, "f" * 64, "AAAAAAAAAAA=")
+    part = PartRecord(3, 33_554_432, "etag", None, "f" * 64, "AAAAAAAAAAA=", "AAAAAA==")
     write_parts(conn, ref, [("a" * 64, part)])
     release(conn, ref)
     later = start_run(dsn, a_run())
     assert adopt_upload(conn, later, an_upload(upload_id="mine")).upload_id == "upload-1"
     assert parts_of(conn, ["a" * 64]) == {"a" * 64: (part,)}
+    assert recorded_part(conn, "a" * 64, "upload-1", 3) == part
     with pytest.raises(LeaseLost):
         adopt_upload(conn, ref, an_upload())
 

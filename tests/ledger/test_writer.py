@@ -164,7 +164,8 @@ def test_a_run_that_was_fenced_off_writes_nothing(dsn: str, ref: RunRef, conn: C
 
 
 def test_parts_come_back_by_number_the_last_word_of_each(ref: RunRef, conn: Connection) -> None:
-    first, second = PartRecord(1, 5, "e1", "a" * 32, "b" * 64, "AAAAAAAAAAA="), PartRecord(2, 5, "e2", None, None, None)
+    first = PartRecord(1, 5, "e1", "a" * 32, "b" * 64, "AAAAAAAAAAA=", "AAAAAA==")
+    second = PartRecord(2, 5, "e2", None, None, None)
     write_parts(conn, ref, [("x", second), ("x", first._replace(etag="old")), ("x", first)])
     write_parts(conn, ref, [("x", second._replace(etag="e3"))])
     write_parts(conn, ref, [])

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from model.errors import Mismatch, Transient
 from storage.checksums import CRC64NVME, SHA256, Digests, combine_crc64nvme
-from storage.tee import framed, framed_length, tee
+from storage.tee import framed, framed_length, framed_whole, tee
 from storage.transport import Broken, Buffer
 
 BODIES = st.binary(max_size=5_000)
@@ -93,6 +93,13 @@ def test_a_frame_is_as_long_as_announced_and_holds_the_body_and_its_crc(body: by
     found, trailer = unframed(wire)
     assert found == body
     assert trailer == f"x-amz-checksum-crc64nvme:{digests.base64(CRC64NVME)}".encode()
+
+
+@given(BODIES)
+def test_a_body_framed_whole_is_what_its_stream_of_one_window_would_be(body: bytes) -> None:
+    digests = Digests(frozenset({CRC64NVME}))
+    stream = framed(tee(Body(body), digests, 5_000, nothing), digests)
+    assert b"".join(asyncio.run(collect(stream))) == framed_whole(memoryview(body), digests)
 
 
 def unframed(wire: bytes) -> tuple[bytes, bytes]:

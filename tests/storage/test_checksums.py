@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -19,6 +20,7 @@ from storage.checksums import (
     SHA256,
     Digests,
     Expected,
+    combine_crc32c,
     combine_crc64nvme,
     expected_of,
     is_md5_etag,
@@ -68,17 +70,20 @@ def test_what_was_not_asked_for_is_none() -> None:
     assert (digests.raw(MD5), digests.hex(MD5), digests.base64(CRC64NVME)) == (None, None, None)
 
 
-def test_the_crc_of_a_whole_is_combined_from_its_parts() -> None:
+@pytest.mark.parametrize(("name", "combine"), [(CRC64NVME, combine_crc64nvme), (CRC32C, combine_crc32c)])
+def test_the_crc_of_a_whole_is_combined_from_its_parts(
+    name: str, combine: Callable[[list[tuple[str, int]]], str]
+) -> None:
     body = os.urandom(1_000_003)
     cuts = [0, 1, 300_000, 300_000, 999_999, len(body)]
     parts = []
     for start, stop in pairwise(cuts):
-        part = Digests(frozenset({CRC64NVME}))
+        part = Digests(frozenset({name}))
         part.update(body[start:stop])
-        parts.append((part.base64(CRC64NVME) or "", stop - start))
-    whole = Digests(frozenset({CRC64NVME}))
+        parts.append((part.base64(name) or "", stop - start))
+    whole = Digests(frozenset({name}))
     whole.update(body)
-    assert combine_crc64nvme(parts) == whole.base64(CRC64NVME)
+    assert combine(parts) == whole.base64(name)
 
 
 def test_the_etag_of_a_multipart_object_is_of_its_parts_md5s() -> None:

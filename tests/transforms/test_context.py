@@ -7,8 +7,10 @@ import pickle
 import pytest
 
 from options.config import CopyPolicy, JobConfig
+from options.copying import DIGESTS
+from storage.checksums import Digests
 from tests.transforms.examples import a_config, a_job
-from transforms.context import transfer_limits
+from transforms.context import kept_digests, transfer_limits
 
 
 def test_a_job_travels_whole() -> None:
@@ -27,6 +29,23 @@ def test_no_secret_of_the_drivers_environment_travels_with_a_job(monkeypatch: py
     travelling = pickle.dumps(a_job())
     for part in (b"secret-of-the-source", b"token-of-the-destination", b"password-of-the-ledger"):
         assert part not in travelling
+
+
+@pytest.mark.parametrize(
+    ("flag", "digests"),
+    [
+        ("--hash=auto", {"sha256", "crc64nvme"}),
+        ("--hash=crc32c", {"crc32c"}),
+        ("--hash=crc64nvme,md5", {"md5", "crc64nvme"}),
+    ],
+)
+def test_the_digests_to_keep_are_those_named(flag: str, digests: set[str]) -> None:
+    assert kept_digests(a_config(flag)) == digests
+
+
+def test_every_digest_that_may_be_named_is_one_that_is_computed() -> None:
+    digests = Digests(frozenset(DIGESTS))
+    assert all(digests.raw(name) is not None for name in DIGESTS)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
