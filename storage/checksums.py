@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 from model.status import SourceEvidence
 from storage.transport import Buffer
@@ -21,6 +21,13 @@ CRC32 = "crc32"
 _STORED = (CRC64NVME, SHA256, CRC32C, CRC32, SHA1)
 """Stored checksums we can recompute, cheapest first given that CRC64NVME and SHA-256 are computed anyway."""
 
+_STORED_HEADERS = tuple((name, f"x-amz-checksum-{name}") for name in _STORED)
+
+_HASHES: dict[str, Callable[[], Any]] = {
+    MD5: partial(hashlib.md5, usedforsecurity=False),
+    SHA256: hashlib.sha256,
+    SHA1: partial(hashlib.sha1, usedforsecurity=False),
+}
 _CRC_BYTES = {CRC64NVME: 8, CRC32C: 4, CRC32: 4}
 _HEX_MD5_LENGTH = 32
 
@@ -28,17 +35,17 @@ _HEX_MD5_LENGTH = 32
 class Digests:
     """Several digests of one stream of bytes, updated together. Not shared between tasks."""
 
-    __slots__ = ("_crcs", "_hashes", "length")
+    __slots__ = ("_crcs", "_hashes", "_texts", "length")
 
     def __init__(self, names: frozenset[str]) -> None:
         self.length = 0
-        self._hashes: dict[str, Any] = {
-            name: hashlib.new(name, usedforsecurity=False) for name in names if name not in _CRC_BYTES
-        }
+        self._hashes: dict[str, Any] = {name: _HASHES[name]() for name in names if name in _HASHES}
         self._crcs: dict[str, int] = {name: 0 for name in names if name in _CRC_BYTES}
+        self._texts: dict[str, str] = {}
 
     def update(self, data: Buffer) -> None:
         self.length += len(data)
+        self._texts.clear()
         for running in self._hashes.values():
             running.update(data)
         if self._crcs:
@@ -54,16 +61,24 @@ class Digests:
         return self._hashes[name].digest() if name in self._hashes else None
 
     def hex(self, name: str) -> str | None:
-        raw = self.raw(name)
-        return None if raw is None else raw.hex()
+        return self._text(name, "hex", bytes.hex)
 
     def base64(self, name: str) -> str | None:
-        raw = self.raw(name)
-        return None if raw is None else base64.b64encode(raw).decode()
+        return self._text(name, "base64", _base64)
+
+    def _text(self, name: str, form: str, written: Callable[[bytes], str]) -> str | None:
+        """Made once: each digest is compared, sent and recorded."""
+        text = self._texts.get(name + form)
+        if text is None and (raw := self.raw(name)) is not None:
+            text = self._texts[name + form] = written(raw)
+        return text
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+def _base64(raw: bytes) -> str:
+    return base64.b64encode(raw).decode()
+
+
+class Expected(NamedTuple):
     """What the source itself says of its bytes: the digest to compare with, and as what evidence."""
 
     evidence: SourceEvidence
@@ -78,6 +93,10 @@ class Expected:
         return found == self.value
 
 
+NOTHING_EXPECTED = Expected(SourceEvidence.NONE)
+"""Before anything was read."""
+
+
 def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
     """What the headers of a whole-object GET or HEAD promise.
 
@@ -86,8 +105,8 @@ def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
     shows no KMS or customer key («ETag» in the API reference of Object).
     """
     if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT":
-        for name in _STORED:
-            value = headers.get(f"x-amz-checksum-{name}")
+        for name, header in _STORED_HEADERS:
+            value = headers.get(header)
             if value and "-" not in value:
                 return Expected(SourceEvidence.STORED_CHECKSUM, name, value)
     if etag_is_md5 and is_md5_etag(headers):

@@ -29,7 +29,16 @@ from model.records import IntegrityRecord
 from model.routing import MAX_SINGLE_PUT
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.body_plan import AUTO, BodyPlan, BodyPlans, body_plans
-from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, Expected, expected_of, is_md5_etag
+from storage.checksums import (
+    CRC32C,
+    CRC64NVME,
+    MD5,
+    NOTHING_EXPECTED,
+    SHA256,
+    Digests,
+    expected_of,
+    is_md5_etag,
+)
 from storage.client import S3Client
 from storage.config import Capabilities, TransferLimits
 from storage.errors import map_boto
@@ -129,7 +138,7 @@ class ObjectCopy:
         self._pins = 0
         self._started_at = time.time()
         self._digests: Digests | None = None
-        self._expected = Expected(SourceEvidence.NONE)
+        self._expected = NOTHING_EXPECTED
         self._source_headers: Mapping[str, str] = {}
         self._answer: Mapping[str, str] = {}
         self._destination_evidence = DestinationEvidence.NONE

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-CARRIED = (
-    "content-type",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "expires",
+CARRIED = frozenset(
+    {
+        "content-type",
+        "cache-control",
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "expires",
+    }
 )
 
 _USER = "x-amz-meta-"
@@ -21,11 +23,10 @@ def carried_headers(source: Mapping[str, str]) -> dict[str, str]:
 
     `aws-chunked` is dropped from Content-Encoding: it belongs to one transfer, not to the object.
     """
-    headers = {name: source[name] for name in CARRIED if source.get(name)}
+    headers = {name: value for name, value in source.items() if name.startswith(_USER) or (name in CARRIED and value)}
     if "content-encoding" in headers:
         kept = [part.strip() for part in headers["content-encoding"].split(",") if part.strip() != "aws-chunked"]
         headers["content-encoding"] = ", ".join(kept)
         if not kept:
             del headers["content-encoding"]
-    headers.update((name, value) for name, value in source.items() if name.startswith(_USER))
     return headers
