@@ -46,23 +46,24 @@ async def framed(pieces: AsyncIterator[Buffer], digests: Digests) -> AsyncIterat
     Format: S3 user guide, «Signature calculations: including trailing headers (chunked upload)», in its
     unsigned form. Content-Encoding is left out on purpose: some servers would store it.
     """
+    before = b""
     async for piece in pieces:
-        yield b"".join(_chunk(piece))
-    yield _end(digests)
+        # apart from its frame, so that the window itself is what is sent
+        yield before + b"%x\r\n" % len(piece)
+        yield piece
+        before = b"\r\n"
+    yield before + _end(digests)
 
 
 def framed_whole(body: Buffer, digests: Digests) -> bytes:
     """What `framed` would send of `body` in one window, in one piece."""
-    return b"".join((*(_chunk(body) if len(body) else ()), _end(digests)))
+    chunk = (b"%x\r\n" % len(body), body, b"\r\n") if len(body) else ()
+    return b"".join((*chunk, _end(digests)))
 
 
 def trailer_headers(size: int) -> dict[str, str]:
     """The headers that go with `size` bytes so framed."""
     return {"x-amz-trailer": "x-amz-checksum-crc64nvme", "x-amz-decoded-content-length": str(size)}
-
-
-def _chunk(piece: Buffer) -> tuple[Buffer, ...]:
-    return (b"%x\r\n" % len(piece), piece, b"\r\n")
 
 
 def _end(digests: Digests) -> bytes:

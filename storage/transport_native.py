@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, cast
 
 from storage.http1 import MOST_HEAD_BYTES, ChunkedBody, Malformed, parse_head, request_head
+from storage.tls_socket import Arriving, TlsSocket
 from storage.transport import Broken, Buffer, NotSent, Reply, TransportError
 
 _SCRATCH_BYTES = 256 * 1024
@@ -32,16 +33,6 @@ _IDLE_CONNECTION_S = 30.0
 """An idle connection older than this is not used again: servers close theirs at some such age."""
 _LONGEST_LOOK_S = 1.0
 _HEAD_END = b"\r\n\r\n"
-
-
-class _Scratch:
-    """Where the bytes of all connections arrive that have no buffer of their own yet; used within one callback."""
-
-    __slots__ = ("data", "view")
-
-    def __init__(self) -> None:
-        self.data = bytearray(_SCRATCH_BYTES)
-        self.view = memoryview(self.data)
 
 
 class _Connection(asyncio.BufferedProtocol):
@@ -79,7 +70,7 @@ class _Connection(asyncio.BufferedProtocol):
         "status",
     )
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, origin: str, scratch: _Scratch, idle_s: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, origin: str, scratch: Arriving, idle_s: float) -> None:
         self._loop = loop
         self._scratch = scratch
         self.origin = origin
@@ -122,11 +113,14 @@ class _Connection(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         self._socket = None
         self._reusable = False
-        self._end_of_stream(type(error).__name__ if error else "the connection was closed")
+        if error is None:
+            self._end_of_stream()
+        elif not self.ended or not self._sent_all:
+            self._fail(Broken(type(error).__name__))
 
     def eof_received(self) -> bool:
         self._reusable = False
-        self._end_of_stream("the connection was closed")
+        self._end_of_stream()
         return False
 
     def pause_writing(self) -> None:
@@ -245,13 +239,13 @@ class _Connection(asyncio.BufferedProtocol):
         if not self.ended:
             self._pause()
 
-    def _end_of_stream(self, why: str) -> None:
+    def _end_of_stream(self) -> None:
         if self.answered and not self.ended and self._missing is None and self._body is None and self._chunked is None:
             # a body without a length ends with its connection
             self.ended = True
             self._wake()
         elif not self.ended or not self._sent_all:
-            self._fail(Broken(why))
+            self._fail(Broken("the connection was closed"))
 
     def _pause(self) -> None:
         if not self._paused and self._socket is not None:
@@ -505,7 +499,8 @@ class NativeTransport:
         self._idle_s = idle_timeout_s
         self._ca_bundle = ca_bundle
         self._tls: ssl.SSLContext | None = None
-        self._scratch = _Scratch()
+        self._scratch = Arriving(_SCRATCH_BYTES)
+        self._ciphered = Arriving()
         self._idle: dict[str, deque[_Connection]] = {}
         self._look_every_s = min(_LONGEST_LOOK_S, idle_timeout_s / 4)
         self._looking: asyncio.TimerHandle | None = None
@@ -552,14 +547,19 @@ class NativeTransport:
         if self._looking is None:
             self._looking = loop.call_later(self._look_every_s, self._look)
         name, port = _address(scheme, host)
-        secure: dict[str, Any] = {}
-        if scheme == "https":
-            secure = {"ssl": self._trusted(), "server_hostname": name}
+        connection = _Connection(loop, f"{scheme}://{host}", self._scratch, self._idle_s)
         try:
             async with asyncio.timeout(self._connect_s):
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(loop, f"{scheme}://{host}", self._scratch, self._idle_s), name, port, **secure
-                )
+                if scheme == "https":
+                    tls = TlsSocket(loop, self._trusted(), name, connection, self._ciphered)
+                    await loop.create_connection(lambda: tls, name, port)
+                    try:
+                        await tls.ready
+                    except BaseException:
+                        tls.abort()
+                        raise
+                else:
+                    await loop.create_connection(lambda: connection, name, port)
         except TimeoutError:
             raise NotSent("no connection in time") from None
         except (OSError, UnicodeError) as error:
