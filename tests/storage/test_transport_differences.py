@@ -1,4 +1,4 @@
-"""What only one of the transports can do, and how the other says that it cannot."""
+"""What only some of the transports can do, and how another says that it cannot."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from storage.transport import HeadersUnreadable
+from storage.transport import HeadersUnreadable, Transport
+from storage.transport_aiohttp import AiohttpTransport
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from tests.storage.scripted_server import Exchange, ScriptedServer, response
@@ -36,11 +37,14 @@ def test_the_fast_one_says_that_headers_outside_ascii_are_unreadable(server: Scr
         run(main())
 
 
-def test_the_careful_one_gives_utf8_text_and_keeps_other_bytes(server: ScriptedServer, run: Run) -> None:
+@pytest.mark.parametrize("make", [VerbatimTransport, AiohttpTransport])
+def test_the_careful_one_and_aiohttp_give_utf8_text_and_keep_other_bytes(
+    server: ScriptedServer, run: Run, make: Callable[..., Transport]
+) -> None:
     server.fallback = outside_ascii
 
     async def main() -> dict[str, str]:
-        transport = VerbatimTransport(connect_timeout_s=5, idle_timeout_s=5)
+        transport = make(connect_timeout_s=5, idle_timeout_s=5)
         try:
             async with transport.open("GET", server.url + "/b/k", {}) as answer:
                 return dict(answer.headers)
