@@ -15,6 +15,7 @@ ON_CHANGE = ("report", "copy")
 ON_MISMATCH = ("remove", "keep")
 SOURCE_ETAG = ("md5", "opaque")
 CHECK_DESTINATION = ("none", "sample", "list")
+TRANSPORT = ("pyreqwest", "aiohttp")
 LEAST_MEMORY = 8 * MIB
 _DEFAULT = CopyPolicy()
 
@@ -97,6 +98,13 @@ PACE_FLAGS = (
         "seconds without a byte before a request is given up",
         values.number(0.1, 3600),
     ),
+    choice_flag(
+        "transport",
+        _DEFAULT.transport,
+        "HTTP library that carries the bodies; pyreqwest: the least CPU, aiohttp: older and better known",
+        values.one_of(*TRANSPORT),
+        TRANSPORT,
+    ),
     number_flag(
         "max_requests_per_s",
         _DEFAULT.max_requests_per_s,
@@ -133,6 +141,7 @@ def read_copying(given: argparse.Namespace) -> CopyPolicy:
         memory_budget_bytes=given.memory_budget,
         connect_timeout_s=given.connect_timeout,
         idle_timeout_s=given.idle_timeout,
+        transport=given.transport,
         max_requests_per_s=given.max_requests_per_s,
         max_bytes_per_s=float(given.max_bytes_per_s),
     )

@@ -29,8 +29,8 @@ from storage.engine import Engine
 from storage.limits import Admission, EndpointLimit, Rate
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
-from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
+from storage.transports import make_transport
 from transforms.context import JobContext, evidence_grade, store_config, transfer_limits
 
 MAX_FAILURES = "max_failures"
@@ -151,10 +151,8 @@ def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any
         "idle_timeout_s": store.idle_timeout_s,
         "ca_bundle": store.ca_bundle,
     }
-    client = S3Client(
-        store, control.meta.endpoint_url, signer, PyreqwestTransport(**timeouts), VerbatimTransport(**timeouts), limit
-    )
-    return client, control
+    fast, careful = make_transport(store.transport, **timeouts), VerbatimTransport(**timeouts)
+    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit), control
 
 
 class _Shared:

@@ -7,8 +7,11 @@ import pickle
 import pytest
 
 from options.config import CopyPolicy, JobConfig
+from storage.limits import EndpointLimit
+from storage.transport_aiohttp import AiohttpTransport
 from tests.transforms.examples import a_config, a_job
-from transforms.context import transfer_limits
+from transforms.context import store_config, transfer_limits
+from transforms.worker import open_client
 
 
 def test_a_job_travels_whole() -> None:
@@ -27,6 +30,17 @@ def test_no_secret_of_the_drivers_environment_travels_with_a_job(monkeypatch: py
     travelling = pickle.dumps(a_job())
     for part in (b"secret-of-the-source", b"token-of-the-destination", b"password-of-the-ledger"):
         assert part not in travelling
+
+
+def test_the_transport_asked_for_carries_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in ("SOURCE", "DESTINATION"):
+        monkeypatch.setenv(f"{side}_AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv(f"{side}_AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv(f"{side}_AWS_REGION", "us-east-1")
+    config = a_config("--transport=aiohttp")
+    for side in (config.source, config.destination_endpoint):
+        client, _ = open_client(store_config(side, config), EndpointLimit(1))
+        assert isinstance(client.fast, AiohttpTransport)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
