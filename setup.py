@@ -25,6 +25,7 @@ setup(
         "psycopg[binary]>=3.2",
         "fastavro",
         "pyreqwest>=0.15,<0.16",
+        "aiohttp>=3.12,<4",
         "uvloop",
         "awscrt",
         "pyarrow",

@@ -74,6 +74,7 @@ class CopyPolicy:
     """Bytes of bodies one worker process may hold; 0 derives it from the cgroup and the worker count."""
     connect_timeout_s: float = 15.0
     idle_timeout_s: float = 15.0
+    transport: str = "native"
     max_requests_per_s: float = 0.0
     max_bytes_per_s: float = 0.0
     """Caps for the whole job; 0 means none."""

@@ -17,6 +17,7 @@ SOURCE_ETAG = ("md5", "opaque")
 CHECK_DESTINATION = ("none", "sample", "list")
 AUTO = "auto"
 DIGESTS = ("md5", "sha256", "crc32c", "crc64nvme")
+TRANSPORT = ("native", "pyreqwest", "aiohttp")
 LEAST_MEMORY = 8 * MIB
 _DEFAULT = CopyPolicy()
 
@@ -108,6 +109,13 @@ PACE_FLAGS = (
         "seconds without a byte before a request is given up",
         values.number(0.1, 3600),
     ),
+    choice_flag(
+        "transport",
+        _DEFAULT.transport,
+        "what carries the bodies; native: our own, the least CPU, pyreqwest and aiohttp: those libraries",
+        values.one_of(*TRANSPORT),
+        TRANSPORT,
+    ),
     number_flag(
         "max_requests_per_s",
         _DEFAULT.max_requests_per_s,
@@ -145,6 +153,7 @@ def read_copying(given: argparse.Namespace) -> CopyPolicy:
         memory_budget_bytes=given.memory_budget,
         connect_timeout_s=given.connect_timeout,
         idle_timeout_s=given.idle_timeout,
+        transport=given.transport,
         max_requests_per_s=given.max_requests_per_s,
         max_bytes_per_s=float(given.max_bytes_per_s),
     )

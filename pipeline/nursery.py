@@ -30,8 +30,6 @@ SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 _WARM = (
     "apache_beam.runners.worker.sdk_worker_main",
     "boto3.session",
-    "pyreqwest.client",
-    "pyreqwest.exceptions",
     "uvloop",
     "awscrt.auth",
     "awscrt.checksums",
@@ -40,16 +38,18 @@ _WARM = (
 
 
 class Nursery:
-    """The driver's hold on its nursery. A context manager; leaving it ends every worker."""
+    """The driver's hold on its nursery. A context manager; leaving it ends every worker.
 
-    def __init__(self) -> None:
+    `transport` names the one of `storage.transports` that the workers will use, if they use any.
+    """
+
+    def __init__(self, transport: str | None = None) -> None:
         self._folder = tempfile.mkdtemp(prefix="s3ferry-")
         self._socket = str(Path(self._folder) / "nursery")
+        command = [sys.executable, "-m", "pipeline.nursery", self._socket, *([transport] if transport else [])]
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipeline.nursery", self._socket], stdin=subprocess.PIPE
-            )
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
@@ -158,6 +158,10 @@ def main() -> None:
     logging.getLogger().addHandler(logging.NullHandler())
     for name in _WARM:
         importlib.import_module(name)
+    from storage.transports import load_transport  # noqa: PLC0415
+
+    for name in sys.argv[2:]:
+        load_transport(name)
     # what is imported lives on: the collector need not walk it, nor unshare its pages in each worker
     gc.collect()
     gc.freeze()

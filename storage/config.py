@@ -23,6 +23,8 @@ class StoreConfig:
     ca_bundle: str | None = None
     connect_timeout_s: float = 15.0
     idle_timeout_s: float = 15.0
+    transport: str = "native"
+    """The fast transport, by its name in `storage.transports`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,28 +8,24 @@ a request, uploads included, so idle time is kept here.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
+from pyreqwest.client import Client, ClientBuilder
+from pyreqwest.exceptions import PyreqwestError
+from pyreqwest.request import RequestBuilder, StreamRequest
+from pyreqwest.response import Response
+
+from storage.idle_clock import IdleClock, IdleWatch
 from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply, TransportError
 
-if TYPE_CHECKING:
-    from pyreqwest.client import Client
-    from pyreqwest.exceptions import PyreqwestError
-    from pyreqwest.request import RequestBuilder, StreamRequest
-    from pyreqwest.response import Response
-
 _IDLE_CONNECTIONS = 512
-_LEAST_BYTES_PER_S = 32 * 1024
-"""What is moved as one piece may take the idle time and a second more for each of these bytes."""
 _REST_BYTES = 256 * 1024
 _CONNECTING = "client error (Connect)"
-_LONGEST_LOOK_S = 1.0
 
 
 class _Reply:
@@ -64,22 +60,19 @@ class _Reply:
         exchange.wait_for(size)
         try:
             return cast("Buffer | None", await reading)  # type: ignore[misc]
-        except exchange.transport.failures as error:
+        except PyreqwestError as error:
             raise Broken(_cause(error)) from None
         except asyncio.CancelledError:
             exchange.raise_if_late("the body stalled")
             raise
         finally:
-            exchange.deadline = None
+            exchange.pause()
 
 
-class _Exchange:
-    """One request and its reply, with a deadline while something is awaited of the server.
+class _Exchange(IdleWatch):
+    """One request and its reply."""
 
-    The clock stands still while the next piece of a streamed body is made: that is not this server's delay.
-    """
-
-    __slots__ = ("_late", "_request", "_size", "_task", "deadline", "transport")
+    __slots__ = ("_request", "_size", "transport")
 
     def __init__(
         self,
@@ -88,10 +81,8 @@ class _Exchange:
         body: Buffer | AsyncIterator[Buffer] | None,
         bare: bool,
     ) -> None:
+        super().__init__(transport.clock)
         self.transport = transport
-        self.deadline: float | None = None
-        self._late = False
-        self._task: asyncio.Task[object] | None = None
         self._size = 0
         if isinstance(body, AsyncIterator):
             request = request.body_stream(cast("AsyncIterator[bytes]", self._pieces(body)))
@@ -104,18 +95,16 @@ class _Exchange:
         self._request: StreamRequest = request.build_streamed()
 
     async def __aenter__(self) -> Reply:
-        self._task = asyncio.current_task()
-        self.transport.clock.add(self)
-        self.wait_for(self._size, self.transport.connect_s)
+        self.start(self._size, self.transport.connect_s)
         try:
             response = await self._request.__aenter__()
-            self.deadline = None
+            self.answered()
             return _Reply(response, self)
         except BaseException as error:
-            self.transport.clock.discard(self)
+            self.stop()
             if isinstance(error, HeadersUnreadable):
                 await self._request.__aexit__(None, None, None)
-            if isinstance(error, self.transport.failures):
+            if isinstance(error, PyreqwestError):
                 raise _failure(error) from None
             if isinstance(error, asyncio.CancelledError):
                 self.raise_if_late("no answer in time")
@@ -124,74 +113,22 @@ class _Exchange:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.transport.clock.discard(self)
+        self.stop()
         await self._request.__aexit__(None, None, None)
 
-    def wait_for(self, size: int, more_s: float = 0.0) -> None:
-        """Something of `size` bytes is awaited of the server from now on."""
-        self.deadline = self.transport.clock.now() + _patience_s(self.transport.idle_s, size) + more_s
-
-    def expire(self) -> None:
-        """The deadline is over: end what is awaited."""
-        self._late, self.deadline = True, None
-        if self._task is not None:
-            self._task.cancel()
-
-    def raise_if_late(self, what: str) -> None:
-        """Turn the cancellation that `expire` caused into Broken; any other one is left to come out."""
-        if self._late:
-            self._late = False
-            if self._task is not None:
-                self._task.uncancel()
-            raise Broken(what)
-
     async def _pieces(self, body: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
-        self.deadline = None
+        self.preparing()
         async for piece in body:
-            self.wait_for(len(piece))
+            self.sending(len(piece))
             yield piece
-            self.deadline = None
-        self.wait_for(0)
-
-
-class _Clock:
-    """Ends exchanges that are over their deadline; looks a few times per idle time, for all of them at once.
-
-    A timer of its own for every await would cost a tenth of the CPU of a small object.
-    """
-
-    def __init__(self, every_s: float) -> None:
-        self._every_s = every_s
-        self._exchanges: set[_Exchange] = set()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def add(self, exchange: _Exchange) -> None:
-        self._exchanges.add(exchange)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._look)
-
-    def discard(self, exchange: _Exchange) -> None:
-        self._exchanges.discard(exchange)
-
-    def _look(self) -> None:
-        now = self.now()
-        for exchange in self._exchanges:
-            if exchange.deadline is not None and exchange.deadline < now:
-                exchange.expire()
-        again = asyncio.get_running_loop().call_later(self._every_s, self._look) if self._exchanges else None
-        self._timer = again
+            self.preparing()
+        self.sending(0)
 
 
 class PyreqwestTransport:
     """A `Transport` over one pyreqwest client. Times in seconds; `ca_bundle` is a PEM file."""
 
     def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, ca_bundle: str | None = None) -> None:
-        from pyreqwest.client import ClientBuilder  # noqa: PLC0415 - a heavy import
-        from pyreqwest.exceptions import PyreqwestError  # noqa: PLC0415 - a heavy import
-
         builder = (
             ClientBuilder()
             .http1_only()
@@ -209,10 +146,8 @@ class PyreqwestTransport:
         if ca_bundle:
             builder = builder.add_root_certificate_pem(Path(ca_bundle).read_bytes())
         self._client: Client = builder.build()
-        self.failures: type[PyreqwestError] = PyreqwestError
         self.connect_s = connect_timeout_s
-        self.idle_s = idle_timeout_s
-        self.clock = _Clock(min(_LONGEST_LOOK_S, idle_timeout_s / 4))
+        self.clock = IdleClock(idle_timeout_s)
 
     def open(
         self,
@@ -226,10 +161,6 @@ class PyreqwestTransport:
 
     async def close(self) -> None:
         await self._client.close()
-
-
-def _patience_s(idle_s: float, size: int) -> float:
-    return idle_s + size / _LEAST_BYTES_PER_S
 
 
 def _header_map(response: Response) -> Mapping[str, str]:

@@ -53,6 +53,7 @@ def store_config(side: EndpointOptions, config: JobConfig) -> StoreConfig:
         ca_bundle=side.ca_bundle,
         connect_timeout_s=config.copy.connect_timeout_s,
         idle_timeout_s=config.copy.idle_timeout_s,
+        transport=config.copy.transport,
     )
 
 

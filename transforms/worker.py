@@ -30,8 +30,8 @@ from storage.limits import Admission, EndpointLimit, Rate
 from storage.memory import keep_freed_memory
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
-from storage.transport_native import NativeTransport
 from storage.transport_verbatim import VerbatimTransport
+from storage.transports import VERBATIM, make_transport
 from transforms.context import JobContext, evidence_grade, kept_digests, store_config, transfer_limits
 
 MAX_FAILURES = "max_failures"
@@ -154,10 +154,9 @@ def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any
         "idle_timeout_s": store.idle_timeout_s,
         "ca_bundle": store.ca_bundle,
     }
-    client = S3Client(
-        store, control.meta.endpoint_url, signer, NativeTransport(**timeouts), VerbatimTransport(**timeouts), limit
-    )
-    return client, control
+    fast = make_transport(store.transport, **timeouts)
+    careful = fast if store.transport in VERBATIM else VerbatimTransport(**timeouts)
+    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit), control
 
 
 class _Shared:

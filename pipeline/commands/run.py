@@ -17,7 +17,9 @@ def execute(config: JobConfig) -> int:
     """
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        nursery = stack.enter_context(Nursery()) if is_local(config) and worker_count(config) > 1 else None
+        nursery = None
+        if is_local(config) and worker_count(config) > 1:
+            nursery = stack.enter_context(Nursery(config.copy.transport))
         from pipeline.driver import drive  # noqa: PLC0415 - loads Beam, while the nursery does the same
 
         return drive(config, nursery.command if nursery else None, began)

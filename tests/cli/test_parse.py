@@ -38,7 +38,8 @@ def test_every_flag_lands_in_its_option() -> None:
         --evidence=readback --on_change=copy --on_mismatch=keep --source_etag=opaque --check_destination=list
         --hash=md5,crc32c
         --attempts=3 --max_in_flight=10 --medium_in_flight=5 --parts_in_flight=2 --memory_budget=256MiB
-        --connect_timeout=5 --idle_timeout=7.5 --max_requests_per_s=100 --max_bytes_per_s=10MB
+        --connect_timeout=5 --idle_timeout=7.5 --transport=aiohttp
+        --max_requests_per_s=100 --max_bytes_per_s=10MB
         --flush_rows=10 --flush_bytes=1MiB --flush_interval=0.5 --lease_ttl=30
         --job=nightly --runner=FnApiRunner --workers=3 --summary=- --max_failures=0.5% --strict_source --log_level=debug
         """
@@ -79,6 +80,7 @@ def test_every_flag_lands_in_its_option() -> None:
             256 * 1024**2,
             5.0,
             7.5,
+            "aiohttp",
             100.0,
             10_000_000.0,
             "md5,crc32c",

@@ -7,7 +7,19 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-HEAVY = ("apache_beam", "boto3", "botocore", "pyarrow", "psycopg", "pyreqwest", "awscrt", "moto", "rich", "fastavro")
+HEAVY = (
+    "apache_beam",
+    "boto3",
+    "botocore",
+    "pyarrow",
+    "psycopg",
+    "pyreqwest",
+    "aiohttp",
+    "awscrt",
+    "moto",
+    "rich",
+    "fastavro",
+)
 
 PROGRAM = """
 import sys

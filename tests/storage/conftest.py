@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 import uvloop
 
+from storage import transports
 from storage.transport import Transport
-from storage.transport_native import NativeTransport
-from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from tests.storage.ferry import Ferry, running_ferry
 from tests.storage.scripted_server import ScriptedServer, scripted_server
 
 TRANSPORTS: dict[str, Callable[..., Transport]] = {
-    "native": NativeTransport,
-    "pyreqwest": PyreqwestTransport,
+    **{name: partial(transports.make_transport, name) for name in transports.TRANSPORTS},
     "verbatim": VerbatimTransport,
 }
 """Every implementation; the conformance suite runs once for each."""

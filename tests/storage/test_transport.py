@@ -15,6 +15,7 @@ import pytest
 
 from storage.transport import Broken, NotSent, Transport
 from tests.storage.certificates import Authority
+from tests.storage.exchanges import fetch, once, pieces
 from tests.storage.scripted_server import Exchange, ScriptedServer, reply, response, scripted_server
 
 Make = Callable[..., Transport]
@@ -22,31 +23,6 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 MISSING_AFTER_S = 1.0
 """Short enough for a test, long enough for a busy machine to answer in."""
-
-
-async def fetch(
-    transport: Transport, url: str, method: str = "GET", headers: dict[str, str] | None = None, body: Any = None
-) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of one exchange."""
-    async with transport.open(method, url, headers or {}, body) as answer:
-        return answer.status, dict(answer.headers), bytes(await answer.read_all())
-
-
-async def pieces(*parts: bytes) -> AsyncIterator[bytes]:
-    for part in parts:
-        yield part
-
-
-def once(transport: Transport, work: Callable[[Transport], Coroutine[Any, Any, Any]]) -> Coroutine[Any, Any, Any]:
-    """`work(transport)`, and the transport closed behind it."""
-
-    async def main() -> Any:
-        try:
-            return await work(transport)
-        finally:
-            await transport.close()
-
-    return main()
 
 
 @contextmanager
@@ -431,6 +407,24 @@ class TestUploads:
         # the failed one may be noticed by the server only now
         assert (status, [request.body for request in server.requests if request.body]) == (200, [b"whole"])
 
+    def test_a_refusal_that_ends_the_connection_is_handed_over(
+        self, transport: Make, server: ScriptedServer, run: Run
+    ) -> None:
+        def refuse(exchange: Exchange) -> None:
+            exchange.read_some(1 << 16)
+            exchange.send(response(503, {"Connection": "close"}, b"<Code>SlowDown</Code>"))
+            exchange.close()
+
+        async def slowly() -> AsyncIterator[bytes]:
+            for _ in range(40):
+                yield b"x" * 100_000
+                await asyncio.sleep(0.02)
+
+        server.scripts = [refuse]
+        given = {"content-length": "4000000"}
+        status, _, body = run(once(transport(), lambda t: fetch(t, server.url + "/b/k", "PUT", given, slowly())))
+        assert (status, body) == (503, b"<Code>SlowDown</Code>")
+
     def test_a_body_shorter_than_its_content_length_is_an_error(
         self, transport: Make, server: ScriptedServer, run: Run
     ) -> None:
@@ -472,6 +466,29 @@ class TestUploads:
         assert run(once(transport(), tee)) == 200
         assert server.requests[1].body == b"x" * 2_000_000
 
+    def test_a_reply_that_stalls_under_an_upload_is_broken_where_it_is_read(
+        self, transport: Make, server: ScriptedServer, run: Run
+    ) -> None:
+        server.scripts = [stall]
+        seen: list[BaseException] = []
+
+        async def tee(t: Transport) -> None:
+            async with t.open("GET", server.url + "/from", {}) as answer:
+
+                async def passing() -> AsyncIterator[Any]:
+                    try:
+                        while (piece := await answer.read(10_000)) is not None:
+                            yield piece
+                    except Broken as error:
+                        seen.append(error)
+                        raise ValueError("the source stalled") from None
+
+                await fetch(t, server.url + "/to", "PUT", {"content-length": "150000"}, passing())
+
+        with pytest.raises(ValueError, match="the source stalled"):
+            run(once(transport(idle_timeout_s=0.5, connect_timeout_s=0.5), tee))
+        assert [type(error) for error in seen] == [Broken]
+
 
 class TestConnections:
     @pytest.mark.parametrize("size", [0, 100_000])
@@ -484,6 +501,33 @@ class TestConnections:
 
         run(once(transport(), many))
         assert {request.connection for request in server.requests} == {0}
+
+    def test_a_connection_is_used_again_after_a_streamed_upload(
+        self, transport: Make, server: ScriptedServer, run: Run
+    ) -> None:
+        async def many(t: Transport) -> None:
+            for _ in range(5):
+                await fetch(t, server.url + "/b/k", "PUT", {"content-length": "600000"}, pieces(*[b"x" * 200_000] * 3))
+
+        run(once(transport(), many))
+        assert {request.connection for request in server.requests} == {0}
+
+    @pytest.mark.parametrize("method", ["GET", "PUT"])
+    def test_a_request_lost_with_a_connection_used_before_is_not_sent_twice(
+        self, transport: Make, server: ScriptedServer, run: Run, method: str
+    ) -> None:
+        def hang_up(exchange: Exchange) -> None:
+            exchange.read_body()
+            exchange.close()
+
+        async def both(t: Transport) -> None:
+            await fetch(t, server.url + "/b/first")
+            with pytest.raises(Broken):
+                await fetch(t, server.url + "/b/second", method, {}, b"abc" if method == "PUT" else None)
+
+        server.scripts = [reply(), hang_up]
+        run(once(transport(), both))
+        assert [request.target for request in server.requests] == ["/b/first", "/b/second"]
 
     def test_many_requests_run_at_once(self, transport: Make, server: ScriptedServer, run: Run) -> None:
         server.fallback = reply(200, {}, b"x" * 10_000)

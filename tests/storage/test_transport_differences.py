@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from storage.transport import HeadersUnreadable, Transport
+from storage.transport_aiohttp import AiohttpTransport
 from storage.transport_native import NativeTransport
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
@@ -40,8 +41,8 @@ def test_the_fast_one_says_that_headers_outside_ascii_are_unreadable(server: Scr
         run(main())
 
 
-@verbatim
-def test_a_verbatim_one_gives_utf8_text_and_keeps_other_bytes(
+@pytest.mark.parametrize("make", [VerbatimTransport, NativeTransport, AiohttpTransport])
+def test_the_others_give_utf8_text_and_keep_other_bytes(
     server: ScriptedServer, run: Run, make: Callable[..., Transport]
 ) -> None:
     server.fallback = outside_ascii

@@ -9,8 +9,11 @@ import pytest
 from options.config import CopyPolicy, JobConfig
 from options.copying import DIGESTS
 from storage.checksums import Digests
+from storage.limits import EndpointLimit
+from storage.transport_aiohttp import AiohttpTransport
 from tests.transforms.examples import a_config, a_job
-from transforms.context import kept_digests, transfer_limits
+from transforms.context import kept_digests, store_config, transfer_limits
+from transforms.worker import open_client
 
 
 def test_a_job_travels_whole() -> None:
@@ -46,6 +49,17 @@ def test_the_digests_to_keep_are_those_named(flag: str, digests: set[str]) -> No
 def test_every_digest_that_may_be_named_is_one_that_is_computed() -> None:
     digests = Digests(frozenset(DIGESTS))
     assert all(digests.raw(name) is not None for name in DIGESTS)
+
+
+def test_the_transport_asked_for_carries_both_sides(monkeypatch: pytest.MonkeyPatch) -> None:
+    for side in ("SOURCE", "DESTINATION"):
+        monkeypatch.setenv(f"{side}_AWS_ACCESS_KEY_ID", "id")
+        monkeypatch.setenv(f"{side}_AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv(f"{side}_AWS_REGION", "us-east-1")
+    config = a_config("--transport=aiohttp")
+    for side in (config.source, config.destination_endpoint):
+        client, _ = open_client(store_config(side, config), EndpointLimit(1))
+        assert isinstance(client.fast, AiohttpTransport)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
