@@ -40,6 +40,8 @@ TRANSPORTS: Mapping[str, Callable[[], MakeTransport]] = {
     "aiohttp": _aiohttp,
 }
 """What loads each implementation."""
+VERBATIM = frozenset({"native"})
+"""Those that keep every byte of a path and of a header value, and so carry every request there is."""
 
 
 def load_transport(name: str) -> MakeTransport:
