@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from ledger.writer import RowOutcome
+from ledger.objects import RowOutcome
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 
 R = TypeVar("R")

@@ -3,66 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from psycopg import sql
+import psycopg
 
 from ledger.connect import Connection
 from ledger.errors import Meaning, meaning
 from ledger.leases import RunRef, fenced
-from ledger.rows import (
-    COPY_INCOMING,
-    CREATE_INCOMING,
-    FROM_INCOMING,
-    LIST,
-    UPDATE_ALL,
-    copy_row,
-    rank_sql,
-    storable,
-)
-from ledger.runs import partition
+from ledger.objects import AS_GIVEN, RowOutcome, create_incoming, insert_new, known_keys, upsert
+from ledger.rows import storable
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 from model.status import COUNTED_ONLY, Status
 
-CLAIMED = "another row of this run already claims this destination key"
-
-
-class RowOutcome(NamedTuple):
-    """What a record is to be counted as; `reason` where that is not its own status."""
-
-    status: Status
-    reason: str | None = None
-
-
 _Item = tuple[int, IntegrityRecord]
 _Outcomes = dict[int, RowOutcome]
-_AS_GIVEN = {status: RowOutcome(status) for status in Status}
-
-_UPSERT_ATTEMPTS = f"""
-INSERT INTO {{partition}} AS kept (run_id, {LIST})
-SELECT %(run)s, {FROM_INCOMING} FROM incoming ORDER BY destination_key
-ON CONFLICT (run_id, destination_key) DO UPDATE SET {UPDATE_ALL}
-WHERE (kept.file_number, kept.row_number) = (excluded.file_number, excluded.row_number)
-  AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")}
-"""  # noqa: S608 - column names of this package; ordered so that two writers lock rows in one order
-
-_NOT_WRITTEN = """
-DELETE FROM incoming AS new USING {partition} AS kept
-WHERE kept.run_id = %(run)s AND kept.destination_key = new.destination_key
-  AND ((kept.file_number, kept.row_number) <> (new.file_number, new.row_number) OR kept.status <> new.status)
-RETURNING new.ord, kept.status,
-  (kept.file_number, kept.row_number) = (new.file_number, new.row_number),
-  (kept.source_bucket, kept.source_key) = (new.source_bucket, new.source_key)
-    AND kept.source_version IS NOT DISTINCT FROM new.source_version
-"""
-
-_UPSERT_OBJECTS = f"""
-INSERT INTO objects AS kept (job, run_id, {LIST})
-SELECT %(job)s, %(run)s, {FROM_INCOMING} FROM incoming ORDER BY destination_key
-ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id
-WHERE kept.run_id < excluded.run_id
-   OR (kept.run_id = excluded.run_id AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")})
-"""  # noqa: S608 - as above
 
 
 def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) -> list[RowOutcome]:
@@ -79,7 +32,7 @@ def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityReco
     todo: list[_Item] = []
     for ord_, record in enumerate(records):
         if record.recorded or record.status in COUNTED_ONLY:
-            outcomes[ord_] = _AS_GIVEN[record.status]
+            outcomes[ord_] = AS_GIVEN[record.status]
         else:
             todo.append((ord_, record))
     if todo:
@@ -136,18 +89,60 @@ def _bury(conn: Connection, ref: RunRef, item: _Item, error: Exception) -> _Outc
 
 
 def _write_batch(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
+    # In order of their keys, so that two writers lock rows in one order; of one key, the first comes first.
+    ordered = sorted(items, key=_destination_key)
+    try:
+        return _write_once(conn, ref, ordered, look=True)
+    except psycopg.errors.UniqueViolation:
+        # Another writer was there between look and COPY: nothing of this batch is in yet.
+        return _write_once(conn, ref, ordered, look=False)
+
+
+def _write_once(conn: Connection, ref: RunRef, items: Sequence[_Item], *, look: bool) -> _Outcomes:
+    """One transaction: with `look`, rows of new keys by COPY and the others by upsert; without, all by upsert."""
     outcomes: _Outcomes = {}
-    records = dict(items)
     with fenced(conn, ref):
-        conn.execute(CREATE_INCOMING)
-        for number, batch in enumerate(_rounds(items)):
-            if number:
-                conn.execute("TRUNCATE incoming")
-            outcomes.update(_upsert(conn, ref, batch))
-        refused = [_dead_letter(records[ord_], CLAIMED) for ord_, outcome in outcomes.items() if outcome.reason]
-        if refused:
-            _insert_dead_letters(conn, ref, refused)
+        new, others = _parted(conn, ref, items) if look else ([], items)
+        if new:
+            insert_new(conn, ref, [record for _, record in new])
+            outcomes.update((ord_, AS_GIVEN[record.status]) for ord_, record in new)
+        if others:
+            outcomes.update(_merge(conn, ref, others))
     return outcomes
+
+
+def _parted(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> tuple[list[_Item], list[_Item]]:
+    """The first item of each key the ledger does not know, and the others."""
+    new: list[_Item] = []
+    others: list[_Item] = []
+    keys = list(map(_destination_key, items))
+    known = known_keys(conn, ref, keys)
+    for key, item in zip(keys, items, strict=True):
+        if key in known:
+            others.append(item)
+        else:
+            known.add(key)
+            new.append(item)
+    return new, others
+
+
+def _merge(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
+    outcomes: _Outcomes = {}
+    refused: list[DeadLetter] = []
+    create_incoming(conn)
+    for batch in _rounds(items):
+        met = upsert(conn, ref, [record for _, record in batch])
+        for ord_, record in batch:
+            outcomes[ord_] = outcome = met.get(record.destination_key) or AS_GIVEN[record.status]
+            if outcome.reason:
+                refused.append(_dead_letter(record, outcome.reason))
+    if refused:
+        _insert_dead_letters(conn, ref, refused)
+    return outcomes
+
+
+def _destination_key(item: _Item) -> str:
+    return item[1].destination_key
 
 
 def _rounds(items: Sequence[_Item]) -> list[list[_Item]]:
@@ -162,30 +157,6 @@ def _rounds(items: Sequence[_Item]) -> list[list[_Item]]:
             rounds.append([])
         rounds[number].append(item)
     return rounds
-
-
-def _upsert(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
-    values: dict[str, object] = {"run": ref.run_id, "job": ref.job}
-    table = partition(ref.run_id)
-    with conn.cursor() as cursor:
-        with cursor.copy(COPY_INCOMING) as copy:
-            for ord_, record in items:
-                copy.write_row(copy_row(ord_, record))
-        outcomes = {ord_: _AS_GIVEN[record.status] for ord_, record in items}
-        cursor.execute(sql.SQL(_UPSERT_ATTEMPTS).format(partition=table), values)
-        if cursor.rowcount < len(items):
-            cursor.execute(sql.SQL(_NOT_WRITTEN).format(partition=table), values)
-            for ord_, status, same_row, same_source in cursor.fetchall():
-                outcomes[ord_] = _kept(Status(status), same_row, same_source)
-        cursor.execute(_UPSERT_OBJECTS, values)
-    return outcomes
-
-
-def _kept(status: Status, same_row: bool, same_source: bool) -> RowOutcome:
-    """The outcome of a row that met another, with `status`, at its place."""
-    if same_row:
-        return _AS_GIVEN[status]
-    return _AS_GIVEN[Status.DUPLICATE] if same_source else RowOutcome(Status.FAILED, CLAIMED)
 
 
 def _dead_letter(record: IntegrityRecord, reason: str) -> DeadLetter:
