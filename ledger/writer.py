@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import psycopg
@@ -9,13 +10,13 @@ import psycopg
 from ledger.connect import Connection
 from ledger.errors import Meaning, meaning
 from ledger.leases import RunRef, fenced
-from ledger.objects import AS_GIVEN, RowOutcome, create_incoming, insert_new, known_keys, upsert
+from ledger.objects import AS_GIVEN, CLAIMED, RowOutcome, create_incoming, insert_new, known_keys, upsert
 from ledger.rows import storable
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 from model.status import COUNTED_ONLY, Status
 
-_Item = tuple[int, IntegrityRecord]
 _Outcomes = dict[int, RowOutcome]
+"""By place in the batch, of those records alone that are not to be counted as what they say."""
 
 
 def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) -> list[RowOutcome]:
@@ -28,16 +29,12 @@ def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityReco
     found, so then it is several transactions. Not within another transaction. Raises LeaseLost (nothing
     written) and psycopg errors of other meanings (repeat).
     """
-    outcomes: _Outcomes = {}
-    todo: list[_Item] = []
-    for ord_, record in enumerate(records):
-        if record.recorded or record.status in COUNTED_ONLY:
-            outcomes[ord_] = AS_GIVEN[record.status]
-        else:
-            todo.append((ord_, record))
-    if todo:
-        outcomes.update(_isolating(conn, ref, todo))
-    return [outcomes[ord_] for ord_ in range(len(records))]
+    outcomes = [AS_GIVEN[record.status] for record in records]
+    places = [place for place, record in enumerate(records) if not (record.recorded or record.status in COUNTED_ONLY)]
+    if places:
+        for place, outcome in _isolating(conn, ref, records, places).items():
+            outcomes[place] = outcome
+    return outcomes
 
 
 def write_dead_letters(conn: Connection, ref: RunRef, letters: Sequence[DeadLetter]) -> None:
@@ -67,95 +64,85 @@ def write_parts(conn: Connection, ref: RunRef, parts: Sequence[tuple[str, PartRe
         )
 
 
-def _isolating(conn: Connection, ref: RunRef, items: list[_Item]) -> _Outcomes:
-    """Outcomes of `items`; a batch with a row that cannot be stored is halved until that row stands alone."""
+def _isolating(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+    """Writes the records at `places`; a batch with one that cannot be stored is halved until that one stands alone."""
     try:
-        return _write_batch(conn, ref, items)
+        return _write_batch(conn, ref, records, places)
     except Exception as error:
         if meaning(error) is not Meaning.POISON:
             raise
-        if len(items) == 1:
-            return _bury(conn, ref, items[0], error)
-    half = len(items) // 2
-    return _isolating(conn, ref, items[:half]) | _isolating(conn, ref, items[half:])
+        if len(places) == 1:
+            return _bury(conn, ref, records, places[0], error)
+    half = len(places) // 2
+    return _isolating(conn, ref, records, places[:half]) | _isolating(conn, ref, records, places[half:])
 
 
-def _bury(conn: Connection, ref: RunRef, item: _Item, error: Exception) -> _Outcomes:
-    ord_, record = item
+def _bury(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], place: int, error: Exception) -> _Outcomes:
     # The first line: PostgreSQL's context lines repeat the row.
     reason = "the ledger cannot store this row: " + storable(str(error)).splitlines()[0]
-    write_dead_letters(conn, ref, [_dead_letter(record, reason)])
-    return {ord_: RowOutcome(Status.FAILED, reason)}
+    write_dead_letters(conn, ref, [_dead_letter(records[place], reason)])
+    return {place: RowOutcome(Status.FAILED, reason)}
 
 
-def _write_batch(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
+def _write_batch(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
     # In order of their keys, so that two writers lock rows in one order; of one key, the first comes first.
-    ordered = sorted(items, key=_destination_key)
+    ordered = sorted(places, key=[record.destination_key for record in records].__getitem__)
     try:
-        return _write_once(conn, ref, ordered, look=True)
+        return _write_once(conn, ref, records, ordered, look=True)
     except psycopg.errors.UniqueViolation:
         # Another writer was there between look and COPY: nothing of this batch is in yet.
-        return _write_once(conn, ref, ordered, look=False)
+        return _write_once(conn, ref, records, ordered, look=False)
 
 
-def _write_once(conn: Connection, ref: RunRef, items: Sequence[_Item], *, look: bool) -> _Outcomes:
+def _write_once(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int], *, look: bool
+) -> _Outcomes:
     """One transaction: with `look`, rows of new keys by COPY and the others by upsert; without, all by upsert."""
-    outcomes: _Outcomes = {}
     with fenced(conn, ref):
-        new, others = _parted(conn, ref, items) if look else ([], items)
+        new, others = _parted(conn, ref, records, places) if look else ([], places)
         if new:
-            insert_new(conn, ref, [record for _, record in new])
-            outcomes.update((ord_, AS_GIVEN[record.status]) for ord_, record in new)
-        if others:
-            outcomes.update(_merge(conn, ref, others))
-    return outcomes
+            insert_new(conn, ref, [records[place] for place in new])
+        return _merge(conn, ref, records, others) if others else {}
 
 
-def _parted(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> tuple[list[_Item], list[_Item]]:
-    """The first item of each key the ledger does not know, and the others."""
-    new: list[_Item] = []
-    others: list[_Item] = []
-    keys = list(map(_destination_key, items))
+def _parted(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]
+) -> tuple[list[int], list[int]]:
+    """The first place of each key the ledger does not know, and the others."""
+    keys = [records[place].destination_key for place in places]
     known = known_keys(conn, ref, keys)
-    for key, item in zip(keys, items, strict=True):
-        if key in known:
-            others.append(item)
-        else:
-            known.add(key)
-            new.append(item)
+    if not known and len(set(keys)) == len(keys):
+        return places, []
+    new: list[int] = []
+    others: list[int] = []
+    for key, place in zip(keys, places, strict=True):
+        (others if key in known else new).append(place)
+        known.add(key)
     return new, others
 
 
-def _merge(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
+def _merge(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
     outcomes: _Outcomes = {}
-    refused: list[DeadLetter] = []
     create_incoming(conn)
-    for batch in _rounds(items):
-        met = upsert(conn, ref, [record for _, record in batch])
-        for ord_, record in batch:
-            outcomes[ord_] = outcome = met.get(record.destination_key) or AS_GIVEN[record.status]
-            if outcome.reason:
-                refused.append(_dead_letter(record, outcome.reason))
+    for batch in _rounds(records, places):
+        met = upsert(conn, ref, [records[place] for place in batch])
+        outcomes.update((place, met[key]) for place in batch if (key := records[place].destination_key) in met)
+    refused = [_dead_letter(records[place], CLAIMED) for place, outcome in outcomes.items() if outcome.reason]
     if refused:
         _insert_dead_letters(conn, ref, refused)
     return outcomes
 
 
-def _destination_key(item: _Item) -> str:
-    return item[1].destination_key
-
-
-def _rounds(items: Sequence[_Item]) -> list[list[_Item]]:
-    """`items` so that no round holds a destination key twice: an upsert cannot touch a row twice."""
-    rounds: list[list[_Item]] = []
-    seen: dict[str, int] = {}
-    for item in items:
-        key = item[1].destination_key
-        number = seen.get(key, 0)
-        seen[key] = number + 1
-        if number == len(rounds):
+def _rounds(records: Sequence[IntegrityRecord], places: list[int]) -> list[list[int]]:
+    """`places` so that no round holds a destination key twice: an upsert cannot touch a row twice."""
+    rounds: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for place in places:
+        key = records[place].destination_key
+        if seen[key] == len(rounds):
             rounds.append([])
-        rounds[number].append(item)
+        rounds[seen[key]].append(place)
+        seen[key] += 1
     return rounds
 
 
