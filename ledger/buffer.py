@@ -6,9 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Generic, TypeVar
 
-from ledger.writer import RowOutcome
+from ledger.objects import RowOutcome
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 
 R = TypeVar("R")
@@ -16,6 +17,7 @@ R = TypeVar("R")
 _ROW_BYTES = 300
 """A row without its texts of free length, about."""
 _BATCHES_WAITING = 4
+_SOURCE_KEY, _DESTINATION_KEY = attrgetter("source_key"), attrgetter("destination_key")
 
 
 class Pending(Generic[R]):
@@ -97,7 +99,8 @@ class Entry:
     @property
     def size(self) -> int:
         """About how many bytes the rows are."""
-        texts = sum(len(r.source_key) + len(r.destination_key) + len(r.error or "") for r in self.objects)
+        texts = sum(map(len, map(_SOURCE_KEY, self.objects))) + sum(map(len, map(_DESTINATION_KEY, self.objects)))
+        texts += sum(len(record.error) for record in self.objects if record.error)
         texts += sum(len(letter.reason) + len(letter.text) for letter in self.letters)
         return texts + self.rows * _ROW_BYTES
 

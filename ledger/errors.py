@@ -6,6 +6,7 @@ libpq or psycopg itself finds: a lost connection, a refused log-in, text that Po
 
 from __future__ import annotations
 
+import struct
 from enum import Enum
 
 import psycopg
@@ -50,7 +51,7 @@ _REMEDIES = {
 
 def meaning(error: Exception) -> Meaning:
     """The meaning of `error`, raised by psycopg or while a value was turned into what PostgreSQL takes."""
-    if isinstance(error, UnicodeError):
+    if isinstance(error, UnicodeError | struct.error):
         return Meaning.POISON
     if not isinstance(error, psycopg.Error):
         return Meaning.BROKEN

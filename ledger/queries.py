@@ -9,7 +9,7 @@ from psycopg import sql
 
 from ledger.connect import Connection
 from ledger.leases import RunRef
-from ledger.rows import LIST, record_from_row
+from ledger.rows import LIST, record_from_row, text_array
 from ledger.runs import partition
 from model.records import IntegrityRecord
 from model.status import DestinationEvidence, Status
@@ -45,11 +45,11 @@ def finished_in_run(conn: Connection, ref: RunRef, destination_keys: Sequence[st
     A record's row id tells whether the row asked for, or another one, has the key. One query per 1,000 keys.
     """
     query = sql.SQL(
-        f"SELECT {LIST} FROM {{}} WHERE run_id = %s AND destination_key = ANY(%s) AND status <> 'FAILED'"  # noqa: S608
+        f"SELECT {LIST} FROM {{}} WHERE run_id = %s AND destination_key = ANY(%s::text[]) AND status <> 'FAILED'"  # noqa: S608
     ).format(partition(ref.run_id))
     found: dict[str, IntegrityRecord] = {}
     for keys in _chunks(destination_keys):
-        for row in conn.execute(query, (ref.run_id, keys)):
+        for row in conn.execute(query, (ref.run_id, text_array(keys))):
             record = record_from_row(row)
             found[record.destination_key] = record
     return found
@@ -67,9 +67,9 @@ def verified_before(
     words = [kind.value for kind in evidence]
     for keys in _chunks(destination_keys):
         rows = conn.execute(
-            f"{_VERIFIED} WHERE job = %s AND destination_key = ANY(%s) AND status = 'VERIFIED'"
+            f"{_VERIFIED} WHERE job = %s AND destination_key = ANY(%s::text[]) AND status = 'VERIFIED'"
             " AND destination_evidence = ANY(%s::destination_evidence[]) AND run_id <> %s",
-            (ref.job, keys, words, ref.run_id),
+            (ref.job, text_array(keys), words, ref.run_id),
         )
         found.update((row[1], VerifiedRow(*row)) for row in rows)
     return found

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import cast
 
 from model.records import IntegrityRecord
@@ -37,8 +36,7 @@ COLUMNS = (
 )
 """What a record and a row have in common, under the same names."""
 
-_TIMES = ("started_at", "finished_at")
-_INCOMING_TYPES = {
+TYPES = {
     "file_number": "integer",
     "row_number": "bigint",
     "size": "bigint",
@@ -47,26 +45,15 @@ _INCOMING_TYPES = {
     "source_evidence": "source_evidence",
     "destination_evidence": "destination_evidence",
     "attempts": "integer",
-    "started_at": "double precision",
-    "finished_at": "double precision",
+    "started_at": "timestamptz",
+    "finished_at": "timestamptz",
     "source_key": 'text COLLATE "C"',
     "destination_key": 'text COLLATE "C"',
 }
-
-_values = attrgetter(*COLUMNS[:-1])
+"""The types of the columns that are not just text."""
 
 LIST = ", ".join(COLUMNS)
 """The columns as a list for SQL."""
-
-CREATE_INCOMING = (
-    "CREATE TEMPORARY TABLE incoming (ord integer NOT NULL, "
-    + ", ".join(f"{name} {_INCOMING_TYPES.get(name, 'text')}" for name in COLUMNS)
-    + ") ON COMMIT DROP"
-)
-COPY_INCOMING = f"COPY incoming (ord, {LIST}) FROM STDIN"
-
-FROM_INCOMING = ", ".join(f"to_timestamp(nullif({name}, 0))" if name in _TIMES else name for name in COLUMNS)
-"""The columns as `incoming` gives them to the tables; a time of 0 means none was taken."""
 
 UPDATE_ALL = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "destination_key")
 
@@ -77,10 +64,13 @@ def rank_sql(expression: str) -> str:
     return f"(CASE {expression} {ranked} ELSE 0 END)"
 
 
-def copy_row(ord_: int, record: IntegrityRecord) -> tuple[object, ...]:
-    """`record` as one row of `incoming`. Its error text may hold anything: it is told, not matched."""
-    error = record.error
-    return (ord_, *_values(record), None if error is None else storable(error))
+def text_array(texts: Iterable[str]) -> str:
+    """`texts` as the literal of a text[], which psycopg takes many times as long to make of a list.
+
+    PostgreSQL manual, «Arrays», «Array Input and Output Syntax».
+    """
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return '{"' + '","'.join(quoted) + '"}' if quoted else "{}"
 
 
 def storable(text: str) -> str:
@@ -95,7 +85,7 @@ def record_from_row(row: Sequence[object]) -> IntegrityRecord:
     values["status"] = Status(str(values["status"]))
     values["source_evidence"] = SourceEvidence(str(values["source_evidence"]))
     values["destination_evidence"] = DestinationEvidence(str(values["destination_evidence"]))
-    for name in _TIMES:
+    for name in ("started_at", "finished_at"):
         moment = cast("datetime | None", values[name])
         values[name] = moment.timestamp() if moment else 0.0
     return IntegrityRecord(**values, recorded=True)  # type: ignore[arg-type]  # the columns are the record's fields

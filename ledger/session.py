@@ -24,10 +24,11 @@ from ledger.connect import Connection, connect, transaction
 from ledger.errors import loses_connection, unavailable
 from ledger.heartbeat import beat
 from ledger.leases import RunRef
+from ledger.objects import RowOutcome
 from ledger.process import this_process
 from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing, repeat
 from ledger.schema import require_current
-from ledger.writer import RowOutcome, write_dead_letters, write_objects, write_parts
+from ledger.writer import write_dead_letters, write_objects, write_parts
 from model.errors import LeaseLost, LedgerUnavailable, RunBroken
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 

@@ -2,67 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
-from psycopg import sql
+import psycopg
 
 from ledger.connect import Connection
 from ledger.errors import Meaning, meaning
 from ledger.leases import RunRef, fenced
-from ledger.rows import (
-    COPY_INCOMING,
-    CREATE_INCOMING,
-    FROM_INCOMING,
-    LIST,
-    UPDATE_ALL,
-    copy_row,
-    rank_sql,
-    storable,
-)
-from ledger.runs import partition
+from ledger.objects import AS_GIVEN, CLAIMED, RowOutcome, create_incoming, insert_new, known_keys, upsert
+from ledger.rows import storable
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 from model.status import COUNTED_ONLY, Status
 
-CLAIMED = "another row of this run already claims this destination key"
-
-
-class RowOutcome(NamedTuple):
-    """What a record is to be counted as; `reason` where that is not its own status."""
-
-    status: Status
-    reason: str | None = None
-
-
-_Item = tuple[int, IntegrityRecord]
 _Outcomes = dict[int, RowOutcome]
-_AS_GIVEN = {status: RowOutcome(status) for status in Status}
-
-_UPSERT_ATTEMPTS = f"""
-INSERT INTO {{partition}} AS kept (run_id, {LIST})
-SELECT %(run)s, {FROM_INCOMING} FROM incoming ORDER BY destination_key
-ON CONFLICT (run_id, destination_key) DO UPDATE SET {UPDATE_ALL}
-WHERE (kept.file_number, kept.row_number) = (excluded.file_number, excluded.row_number)
-  AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")}
-"""  # noqa: S608 - column names of this package; ordered so that two writers lock rows in one order
-
-_NOT_WRITTEN = """
-DELETE FROM incoming AS new USING {partition} AS kept
-WHERE kept.run_id = %(run)s AND kept.destination_key = new.destination_key
-  AND ((kept.file_number, kept.row_number) <> (new.file_number, new.row_number) OR kept.status <> new.status)
-RETURNING new.ord, kept.status,
-  (kept.file_number, kept.row_number) = (new.file_number, new.row_number),
-  (kept.source_bucket, kept.source_key) = (new.source_bucket, new.source_key)
-    AND kept.source_version IS NOT DISTINCT FROM new.source_version
-"""
-
-_UPSERT_OBJECTS = f"""
-INSERT INTO objects AS kept (job, run_id, {LIST})
-SELECT %(job)s, %(run)s, {FROM_INCOMING} FROM incoming ORDER BY destination_key
-ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id
-WHERE kept.run_id < excluded.run_id
-   OR (kept.run_id = excluded.run_id AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")})
-"""  # noqa: S608 - as above
+"""By place in the batch, of those records alone that are not to be counted as what they say."""
 
 
 def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) -> list[RowOutcome]:
@@ -75,16 +29,12 @@ def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityReco
     found, so then it is several transactions. Not within another transaction. Raises LeaseLost (nothing
     written) and psycopg errors of other meanings (repeat).
     """
-    outcomes: _Outcomes = {}
-    todo: list[_Item] = []
-    for ord_, record in enumerate(records):
-        if record.recorded or record.status in COUNTED_ONLY:
-            outcomes[ord_] = _AS_GIVEN[record.status]
-        else:
-            todo.append((ord_, record))
-    if todo:
-        outcomes.update(_isolating(conn, ref, todo))
-    return [outcomes[ord_] for ord_ in range(len(records))]
+    outcomes = [AS_GIVEN[record.status] for record in records]
+    places = [place for place, record in enumerate(records) if not (record.recorded or record.status in COUNTED_ONLY)]
+    if places:
+        for place, outcome in _isolating(conn, ref, records, places).items():
+            outcomes[place] = outcome
+    return outcomes
 
 
 def write_dead_letters(conn: Connection, ref: RunRef, letters: Sequence[DeadLetter]) -> None:
@@ -114,78 +64,86 @@ def write_parts(conn: Connection, ref: RunRef, parts: Sequence[tuple[str, PartRe
         )
 
 
-def _isolating(conn: Connection, ref: RunRef, items: list[_Item]) -> _Outcomes:
-    """Outcomes of `items`; a batch with a row that cannot be stored is halved until that row stands alone."""
+def _isolating(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+    """Writes the records at `places`; a batch with one that cannot be stored is halved until that one stands alone."""
     try:
-        return _write_batch(conn, ref, items)
+        return _write_batch(conn, ref, records, places)
     except Exception as error:
         if meaning(error) is not Meaning.POISON:
             raise
-        if len(items) == 1:
-            return _bury(conn, ref, items[0], error)
-    half = len(items) // 2
-    return _isolating(conn, ref, items[:half]) | _isolating(conn, ref, items[half:])
+        if len(places) == 1:
+            return _bury(conn, ref, records, places[0], error)
+    half = len(places) // 2
+    return _isolating(conn, ref, records, places[:half]) | _isolating(conn, ref, records, places[half:])
 
 
-def _bury(conn: Connection, ref: RunRef, item: _Item, error: Exception) -> _Outcomes:
-    ord_, record = item
+def _bury(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], place: int, error: Exception) -> _Outcomes:
     # The first line: PostgreSQL's context lines repeat the row.
     reason = "the ledger cannot store this row: " + storable(str(error)).splitlines()[0]
-    write_dead_letters(conn, ref, [_dead_letter(record, reason)])
-    return {ord_: RowOutcome(Status.FAILED, reason)}
+    write_dead_letters(conn, ref, [_dead_letter(records[place], reason)])
+    return {place: RowOutcome(Status.FAILED, reason)}
 
 
-def _write_batch(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
-    outcomes: _Outcomes = {}
-    records = dict(items)
+def _write_batch(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+    # In order of their keys, so that two writers lock rows in one order; of one key, the first comes first.
+    ordered = sorted(places, key=[record.destination_key for record in records].__getitem__)
+    try:
+        return _write_once(conn, ref, records, ordered, look=True)
+    except psycopg.errors.UniqueViolation:
+        # Another writer was there between look and COPY: nothing of this batch is in yet.
+        return _write_once(conn, ref, records, ordered, look=False)
+
+
+def _write_once(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int], *, look: bool
+) -> _Outcomes:
+    """One transaction: with `look`, rows of new keys by COPY and the others by upsert; without, all by upsert."""
     with fenced(conn, ref):
-        conn.execute(CREATE_INCOMING)
-        for number, batch in enumerate(_rounds(items)):
-            if number:
-                conn.execute("TRUNCATE incoming")
-            outcomes.update(_upsert(conn, ref, batch))
-        refused = [_dead_letter(records[ord_], CLAIMED) for ord_, outcome in outcomes.items() if outcome.reason]
-        if refused:
-            _insert_dead_letters(conn, ref, refused)
+        new, others = _parted(conn, ref, records, places) if look else ([], places)
+        if new:
+            insert_new(conn, ref, [records[place] for place in new])
+        return _merge(conn, ref, records, others) if others else {}
+
+
+def _parted(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]
+) -> tuple[list[int], list[int]]:
+    """The first place of each key the ledger does not know, and the others."""
+    keys = [records[place].destination_key for place in places]
+    known = known_keys(conn, ref, keys)
+    if not known and len(set(keys)) == len(keys):
+        return places, []
+    new: list[int] = []
+    others: list[int] = []
+    for key, place in zip(keys, places, strict=True):
+        (others if key in known else new).append(place)
+        known.add(key)
+    return new, others
+
+
+def _merge(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+    outcomes: _Outcomes = {}
+    create_incoming(conn)
+    for batch in _rounds(records, places):
+        met = upsert(conn, ref, [records[place] for place in batch])
+        outcomes.update((place, met[key]) for place in batch if (key := records[place].destination_key) in met)
+    refused = [_dead_letter(records[place], CLAIMED) for place, outcome in outcomes.items() if outcome.reason]
+    if refused:
+        _insert_dead_letters(conn, ref, refused)
     return outcomes
 
 
-def _rounds(items: Sequence[_Item]) -> list[list[_Item]]:
-    """`items` so that no round holds a destination key twice: an upsert cannot touch a row twice."""
-    rounds: list[list[_Item]] = []
-    seen: dict[str, int] = {}
-    for item in items:
-        key = item[1].destination_key
-        number = seen.get(key, 0)
-        seen[key] = number + 1
-        if number == len(rounds):
+def _rounds(records: Sequence[IntegrityRecord], places: list[int]) -> list[list[int]]:
+    """`places` so that no round holds a destination key twice: an upsert cannot touch a row twice."""
+    rounds: list[list[int]] = []
+    seen: Counter[str] = Counter()
+    for place in places:
+        key = records[place].destination_key
+        if seen[key] == len(rounds):
             rounds.append([])
-        rounds[number].append(item)
+        rounds[seen[key]].append(place)
+        seen[key] += 1
     return rounds
-
-
-def _upsert(conn: Connection, ref: RunRef, items: Sequence[_Item]) -> _Outcomes:
-    values: dict[str, object] = {"run": ref.run_id, "job": ref.job}
-    table = partition(ref.run_id)
-    with conn.cursor() as cursor:
-        with cursor.copy(COPY_INCOMING) as copy:
-            for ord_, record in items:
-                copy.write_row(copy_row(ord_, record))
-        outcomes = {ord_: _AS_GIVEN[record.status] for ord_, record in items}
-        cursor.execute(sql.SQL(_UPSERT_ATTEMPTS).format(partition=table), values)
-        if cursor.rowcount < len(items):
-            cursor.execute(sql.SQL(_NOT_WRITTEN).format(partition=table), values)
-            for ord_, status, same_row, same_source in cursor.fetchall():
-                outcomes[ord_] = _kept(Status(status), same_row, same_source)
-        cursor.execute(_UPSERT_OBJECTS, values)
-    return outcomes
-
-
-def _kept(status: Status, same_row: bool, same_source: bool) -> RowOutcome:
-    """The outcome of a row that met another, with `status`, at its place."""
-    if same_row:
-        return _AS_GIVEN[status]
-    return _AS_GIVEN[Status.DUPLICATE] if same_source else RowOutcome(Status.FAILED, CLAIMED)
 
 
 def _dead_letter(record: IntegrityRecord, reason: str) -> DeadLetter:

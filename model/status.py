@@ -5,7 +5,14 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Status(StrEnum):
+class Word(StrEnum):
+    """A word of the ledger, equal to its text and hashed as it."""
+
+    # Enum's own is a Python function, and words are keys wherever rows are counted.
+    __hash__ = str.__hash__
+
+
+class Status(Word):
     """How one inventory row ended. Every row ends in exactly one of these."""
 
     VERIFIED = "VERIFIED"
@@ -42,7 +49,7 @@ def rank(status: Status) -> int:
     return _RANK.get(status, 0)
 
 
-class SizeClass(StrEnum):
+class SizeClass(Word):
     """The branch an object takes; the values are also the branch labels."""
 
     SMALL = "small"
@@ -50,7 +57,7 @@ class SizeClass(StrEnum):
     LARGE = "large"
 
 
-class SourceEvidence(StrEnum):
+class SourceEvidence(Word):
     """Why the bytes read are believed to be the source object's bytes."""
 
     STORED_CHECKSUM = "stored_checksum"
@@ -60,7 +67,7 @@ class SourceEvidence(StrEnum):
     NONE = "none"
 
 
-class DestinationEvidence(StrEnum):
+class DestinationEvidence(Word):
     """Why the destination is believed to hold the bytes that were read."""
 
     READBACK = "readback"

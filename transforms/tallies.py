@@ -8,6 +8,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
+from ledger.objects import RowOutcome
 from model.records import IntegrityRecord, Tally
 from model.status import SizeClass, Status
 
@@ -33,9 +34,20 @@ class TallyBook:
         had_objects, had_bytes = self._totals.get(key, (0, 0))
         self._totals[key] = (had_objects + objects, had_bytes + size)
 
-    def add_record(self, record: IntegrityRecord, status: Status) -> None:
-        """Count one record, as the ledger says it is to be counted."""
-        self.add(record.file_number, record.size_class, status, 1, record.size)
+    def add_records(self, records: Iterable[IntegrityRecord], outcomes: Iterable[RowOutcome]) -> None:
+        """Count records, each as the ledger says it is to be counted. Like neighbours are added at once."""
+        file_number, size_class, status = -1, None, None
+        objects = size = 0
+        for record, outcome in zip(records, outcomes, strict=True):
+            if outcome.status is not status or record.file_number != file_number or record.size_class is not size_class:
+                if objects:
+                    self.add(file_number, size_class, status, objects, size)
+                file_number, size_class, status = record.file_number, record.size_class, outcome.status
+                objects = size = 0
+            objects += 1
+            size += record.size
+        if objects:
+            self.add(file_number, size_class, status, objects, size)
 
     def close(self) -> Iterator[Any]:
         """The totals as windowed tallies, for `finish_bundle`; the book is empty afterwards."""

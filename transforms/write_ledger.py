@@ -19,7 +19,6 @@ from transforms.context import JobContext
 from transforms.tallies import TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
-_BATCHES_OUT = 64
 _PARTS_OUT = 8
 
 
@@ -47,12 +46,11 @@ class _WriteObjectsFn(WorkerDoFn):
         self._tickets: deque[tuple[Any, list[IntegrityRecord]]] = deque()
 
     def process(self, element: list[IntegrityRecord]) -> None:
-        # handed over at once: what is copied is on its way to the ledger although the bundle goes on, or breaks
+        # handed over at once: what is copied is on its way to the ledger although the bundle goes on, or breaks;
+        # never more than the session's buffer holds, which blocks
         self._tickets.append((self.worker.ledger.write(element), element))
-        while self._tickets[0][0].done or len(self._tickets) > _BATCHES_OUT:
+        while self._tickets and self._tickets[0][0].done:
             self._settle()
-            if not self._tickets:
-                break
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._tickets:
@@ -61,8 +59,7 @@ class _WriteObjectsFn(WorkerDoFn):
 
     def _settle(self) -> None:
         ticket, records = self._tickets.popleft()
-        for record, outcome in zip(records, ticket.wait(), strict=True):
-            self._tallies.add_record(record, outcome.status)
+        self._tallies.add_records(records, ticket.wait())
 
 
 class _WritePartsFn(WorkerDoFn):

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ledger.leases import RunRef
+from ledger.objects import RowOutcome
 from ledger.session import LedgerSession
-from ledger.writer import RowOutcome
 from model.status import Status
 
 VERIFIED = RowOutcome(Status.VERIFIED)

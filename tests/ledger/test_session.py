@@ -10,11 +10,11 @@ import pytest
 
 from ledger.connect import Connection
 from ledger.leases import RunRef, release
+from ledger.objects import RowOutcome
 from ledger.queries import finished_in_run, progress
 from ledger.runs import Outcome, finish_run, request_stop
 from ledger.session import LedgerSession
 from ledger.uploads import adopt_upload, parts_of
-from ledger.writer import RowOutcome
 from model.errors import RunBroken
 from model.records import DeadLetter, PartRecord
 from model.status import Status

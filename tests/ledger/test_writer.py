@@ -7,10 +7,11 @@ import pytest
 
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
+from ledger.objects import CLAIMED, RowOutcome
 from ledger.queries import finished_in_run
 from ledger.runs import start_run
 from ledger.uploads import parts_of
-from ledger.writer import CLAIMED, RowOutcome, write_dead_letters, write_objects, write_parts
+from ledger.writer import write_dead_letters, write_objects, write_parts
 from model.errors import LeaseLost
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 from model.status import Status
