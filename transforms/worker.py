@@ -27,7 +27,7 @@ from storage.copier import CopyContext, CopyRules
 from storage.credentials import make_session, region_of
 from storage.engine import Engine
 from storage.limits import Admission, EndpointLimit, Rate
-from storage.memory import keep_freed_memory
+from storage.memory import keep_freed_memory, spare_collector
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
 from storage.transport_verbatim import VerbatimTransport
@@ -103,6 +103,7 @@ class Worker:
             on_lease_lost=self.engine.cancel_all,
         )
         self.ledger.report(self.counters)
+        spare_collector()
 
     def stop(self, reason: str) -> None:
         """Admit nothing more; what is under way ends."""
