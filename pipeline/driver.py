@@ -24,6 +24,7 @@ from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
 from model.outcome import Count, Exit, Gap, exit_code, outcome_of
+from model.routing import unit_objects
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -167,7 +168,7 @@ class _Run:
         _LOGGER.info("destination: %s", _words(destination_can))
         slices = self._slices()
         job = JobContext(
-            config=self._config,
+            config=self._sharing(slices),
             run=self._ref,
             token=uuid.uuid4().hex,
             manifest=self._manifest,
@@ -185,6 +186,19 @@ class _Run:
         counted, self._bad_files = self._preflight.count_rows(self._manifest, self._ref)
         self._rows = sum(rows for _, rows in counted)
         return plan_slices(counted, self._config.routing.slice_rows)
+
+    def _sharing(self, slices: Sequence[Sequence[FileSlice]]) -> JobConfig:
+        """The configuration, with units small enough that every worker gets its share of a short manifest."""
+        if self._rows is None:
+            return self._config
+        config, workers = self._config, worker_count(self._config)
+        rows = max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
+        routing = dataclasses.replace(
+            config.routing,
+            small_unit_objects=unit_objects(config.routing.small_unit_objects, rows, workers),
+            medium_unit_objects=unit_objects(config.routing.medium_unit_objects, rows, workers),
+        )
+        return dataclasses.replace(config, routing=routing)
 
     def _must_check_each(self, session: LedgerSession) -> bool:
         """Whether SkipVerified has to look at each object: asked for, or a sample found some missing."""

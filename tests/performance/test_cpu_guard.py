@@ -1,0 +1,48 @@
+"""The guard of the hot path: what a small object costs next to a bare loop in the same run, never a timing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from bench.null import Bench, measure_all, parser
+from bench.null_report import cpu_ms, paired
+from bench.servers import built_nullserver, postgres
+
+MOST = 1.25
+"""About 0.95 on a quiet machine: s3ferry has a transport of its own, the loop has pyreqwest and no ledger."""
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    if shutil.which("go") is None and os.environ.get("CI") != "true":
+        pytest.skip("go is not installed: no null server")
+    return Bench(built_nullserver(tmp_path), None, tmp_path, [])  # type: ignore[arg-type]  # given by the test
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_small_object_costs_hardly_more_cpu_than_in_a_bare_loop(bench: Bench, tmp_path: Path) -> None:
+    options = parser().parse_args(
+        [
+            "--rounds=3",
+            "--objects=6000",
+            "--large=0",
+            "--in_flight=64",
+            "--latencies=0",
+            "--workers=1",
+            "--schemes=http",
+        ]
+    )
+    with postgres(tmp_path / "postgres") as bench.ledger:
+        runs, failures = measure_all(bench, options)
+    assert failures == []
+    result = {"runs": runs, "few": min(run["count"] for run in runs), "size": options.size}
+    pairs = paired(result, ("http", 0, 1), 64)
+    assert len(pairs) == 3
+    ratios = [cpu_ms(result, ours) / cpu_ms(result, loop) for ours, loop in pairs]
+    assert median(ratios) < MOST, f"CPU per object in multiples of the bare loop's: {ratios}"
