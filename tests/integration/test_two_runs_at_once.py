@@ -19,7 +19,7 @@ def test_a_second_run_of_the_job_or_below_its_prefix_is_refused_and_names_the_fi
     user = ferry(proxy.server, proxy.server, ledger, "--workers=1")
     proxy.rule, opened = gate(lambda request: request.bucket == target and request.method == "PUT", 0)
     first = user.start(manifest, f"s3://{target}/below/")
-    first.until(lambda: bool(proxy.writes(target)), "the first run copies")
+    first.until(lambda: len(proxy.writes(target)) == len(scene.keys), "the first run has sent all it has")
     asked = len(proxy.asked(target))
 
     same = user.run(manifest, f"s3://{target}/below/")
