@@ -1,13 +1,15 @@
-"""MergeTallies: counts merge to the same sums in whatever order and grouping they arrive."""
+"""Records are counted as the ledger says; counts merge to the same sums in whatever order and grouping they arrive."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.objects import RowOutcome
 from model.records import Tally
 from model.status import SizeClass, Status
-from transforms.tallies import MergeTallies, Totals
+from tests.ledger.examples import a_record
+from transforms.tallies import MergeTallies, TallyBook, Totals
 
 TALLIES = st.lists(
     st.builds(
@@ -56,3 +58,12 @@ def test_no_row_and_no_byte_is_lost(tallies: list[Tally]) -> None:
     assert sum(tally.object_bytes for tally in merged) == sum(tally.object_bytes for tally in tallies)
     keys = [(tally.file_number, tally.size_class, tally.status) for tally in merged]
     assert len(set(keys)) == len(keys)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.sampled_from(SizeClass), st.sampled_from(Status), st.integers(0, 9))))
+def test_records_are_counted_each_as_the_ledger_says(rows: list[tuple[int, SizeClass, Status, int]]) -> None:
+    records = [a_record(file_number=file, size_class=kind, size=size) for file, kind, _, size in rows]
+    book = TallyBook()
+    book.add_records(records, [RowOutcome(status) for _, _, status, _ in rows])
+    found = [windowed.value for windowed in book.close()]
+    assert result(found) == result([Tally(file, kind, status, 1, size) for file, kind, status, size in rows])
