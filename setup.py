@@ -46,5 +46,5 @@ setup(
             "ruff",
         ],
     },
-    entry_points={"console_scripts": ["s3ferry = pipeline.main:main"]},
+    entry_points={"console_scripts": ["s3ferry = pipeline.main:console"]},
 )
