@@ -192,6 +192,9 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             self._begin_body(head.length, rest)
         self._wake()
+        if not self._sent_all:
+            # an upload that waits for the socket need not go on
+            self.resume_writing()
 
     def _begin_body(self, length: int, rest: memoryview) -> None:
         if len(rest) > length:
@@ -240,7 +243,8 @@ class _Connection(asyncio.BufferedProtocol):
             self._pause()
 
     def _end_of_stream(self) -> None:
-        if self.answered and not self.ended and self._missing is None and self._body is None and self._chunked is None:
+        open_end = self.answered and self._missing is None and self._body is None and self._chunked is None
+        if open_end and not self.ended and self._failure is None:
             # a body without a length ends with its connection
             self.ended = True
             self._wake()
@@ -303,14 +307,16 @@ class _Connection(asyncio.BufferedProtocol):
             async for piece in body:
                 if self.answered or self._failure is not None:
                     break
-                self._socket.write(piece)
                 sent += len(piece)
+                if length is not None and sent > length:
+                    break
+                self._socket.write(piece)
                 if self._drained is not None:
                     await self._room()
             else:
-                if length is not None and sent != length:
-                    raise Broken(f"the body has {sent} bytes, its Content-Length says {length}")
                 self._sent_all = True
+            if not self.answered and self._failure is None and length is not None and sent != length:
+                raise Broken(f"the body has {sent} bytes or more, its Content-Length says {length}")
         finally:
             if isinstance(body, AsyncGenerator):
                 await body.aclose()
@@ -357,6 +363,8 @@ class _Connection(asyncio.BufferedProtocol):
     def abort(self) -> None:
         """Close at once. May be called twice."""
         self._reusable = False
+        if not self.ended and self._failure is None:
+            self._failure = Broken("the request was given up")
         if self._socket is not None:
             self._socket.abort()
 
