@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from struct import Struct
+from struct import error as StructError
 from typing import Any
 
 from psycopg import sql
@@ -95,7 +96,10 @@ def _bigints(values: Iterable[int]) -> list[bytes]:
 
 def _times(values: Iterable[float]) -> list[bytes]:
     # A time of 0 means none was taken; rounded as to_timestamp rounds.
-    return [_BIGINT(8, round((value - _EPOCH_S) * 1e6)) if value else _NULL for value in values]
+    try:
+        return [_BIGINT(8, round((value - _EPOCH_S) * 1e6)) if value else _NULL for value in values]
+    except (ValueError, OverflowError) as error:
+        raise StructError(f"no time: {error}") from None
 
 
 def _told(values: Iterable[str | None]) -> list[bytes]:

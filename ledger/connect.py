@@ -38,7 +38,8 @@ def connect(dsn: str, name: str) -> Connection:
     given = conninfo_to_dict(dsn)
     options = {option: value for option, value in _DEFAULTS.items() if option not in given}
     # NAMEDATALEN: a longer application_name would be cut by the server.
-    options_text = make_conninfo(dsn, application_name=f"s3ferry {name}"[:63], **options)
+    # UTF8: rows are encoded here, whatever the database's own encoding is.
+    options_text = make_conninfo(dsn, application_name=f"s3ferry {name}"[:63], client_encoding="UTF8", **options)
     return psycopg.connect(options_text, autocommit=True, prepare_threshold=None)
 
 

@@ -47,7 +47,7 @@ def migrate(dsn: str) -> int:
     """Brings the ledger up to date and returns its version.
 
     All in one transaction under an advisory lock, so two may start at once; repeatable. Raises RunBroken
-    when the ledger is newer than this package or an applied migration was another text.
+    when the ledger is newer than this package, an applied migration was another text, or the database is not in UTF-8.
     """
     return repeat(dsn, "migrate", _migrate)
 
@@ -69,6 +69,7 @@ def require_current(conn: Connection) -> None:
 
 def _migrate(conn: Connection) -> int:
     with transaction(conn, _TIMEOUT_S):
+        _refuse_other_encodings(conn)
         conn.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         conn.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (version integer PRIMARY KEY, name text NOT NULL,"
@@ -89,6 +90,16 @@ def _migrate(conn: Connection) -> int:
                     "use the s3ferry version that made it, or a new database"
                 )
     return SCHEMA_VERSION
+
+
+def _refuse_other_encodings(conn: Connection) -> None:
+    """Keys of S3 are UTF-8; what another encoding lacks could not be kept."""
+    row = conn.execute("SELECT current_setting('server_encoding')").fetchone()
+    if row is not None and row[0] != "UTF8":
+        raise RunBroken(
+            f"the ledger's database has the encoding {row[0]}, and keys are UTF-8: "
+            "make it with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
 
 
 def _refuse_newer(version: int) -> None:

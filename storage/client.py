@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from urllib.parse import SplitResult, quote, urlsplit
@@ -111,9 +111,17 @@ class S3Client:
         headers: Mapping[str, str],
         query: str = "",
     ) -> Mapping[str, str]:
-        """A PUT of `length` bytes on the wire; `payload` as in `Signer.sign`. Returns the answer's headers."""
-        async with self._checked("PUT", bucket, key, query, headers, body, length, payload) as reply:
+        """A PUT of `length` bytes on the wire; `payload` as in `Signer.sign`. Returns the answer's headers.
+
+        A yes to a streamed body that was not handed over whole is an unknown outcome, whoever said it.
+        """
+        handed = _Handed(body) if isinstance(body, AsyncIterator) else None
+        async with self._checked("PUT", bucket, key, query, headers, handed or body, length, payload) as reply:
             await reply.read_all()
+            if handed is not None and handed.bytes < length:
+                raise OutcomeUnknown(
+                    f"{self.side}: PUT {bucket}/{key}: answered after {handed.bytes} of {length} bytes of the body"
+                )
             return reply.headers
 
     async def create_upload(self, bucket: str, key: str, headers: Mapping[str, str]) -> str:
@@ -157,6 +165,28 @@ class S3Client:
         return host, f"{target}?{query}" if query else target
 
 
+class _Handed:
+    """A streamed body that counts what the transport has taken of it."""
+
+    __slots__ = ("_body", "bytes")
+
+    def __init__(self, body: AsyncIterator[Buffer]) -> None:
+        self._body = body
+        self.bytes = 0
+
+    def __aiter__(self) -> _Handed:
+        return self
+
+    async def __anext__(self) -> Buffer:
+        piece = await anext(self._body)
+        self.bytes += len(piece)
+        return piece
+
+    async def aclose(self) -> None:
+        if isinstance(self._body, AsyncGenerator):
+            await self._body.aclose()
+
+
 class _Request:
     """One request under way: its reply when the server said yes, an error by meaning when it did not."""
 
@@ -184,6 +214,8 @@ class _Request:
             raise await self._refusal(reply)
         except (NotSent, Broken) as error:
             raise self._lost(error) from None
+        except ValueError as error:
+            raise Refused(f"{self._client.side}: {self._what}: {error}") from None
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

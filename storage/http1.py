@@ -16,6 +16,8 @@ MOST_HEAD_BYTES = 64 * 1024
 _STATUS = re.compile(r"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: [^\r\n]*)?\Z")
 _DIGITS = re.compile(r"[0-9]{1,18}\Z")
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r\n")
+_BLANKS = " \t"
+"""All that may be taken off a value: other white space is content (RFC 9110, «Field Values»)."""
 _LONGEST_CHUNK_LINE = 4 * 1024
 
 
@@ -57,6 +59,8 @@ def parse_head(raw: bytes | bytearray, method: str) -> Head:
     status_line = _STATUS.match(first)
     if status_line is None:
         raise Malformed("the answer does not begin with an HTTP/1.1 status line")
+    if not rest.count("\r\n") == rest.count("\n") == rest.count("\r") or "\0" in rest:
+        raise Malformed("the answer's head holds a line break or NUL within a line")
     headers = _fields(rest) if rest else {}
     status = int(status_line[2])
     length, chunked = _framing(method, status, headers)
@@ -71,9 +75,9 @@ def _fields(lines: str) -> dict[str, str]:
         if not colon or name.strip() != name:
             raise Malformed("the answer's head holds a line that is no header")
         if name in headers:
-            headers[name] += f",{value.strip()}"
+            headers[name] += f",{value.strip(_BLANKS)}"
         else:
-            headers[name] = value.strip()
+            headers[name] = value.strip(_BLANKS)
     return headers
 
 

@@ -184,7 +184,8 @@ class TlsSocket(asyncio.BufferedProtocol):
         if socket is not None:
             self._behind.eof_received()
             self._behind.connection_lost(None)
-            socket.close()
+            # not `close`, which would wait for a server that reads no more
+            socket.abort()
 
     def _lost(self, error: Exception) -> None:
         socket, self._socket = self._socket, None

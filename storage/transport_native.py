@@ -12,11 +12,12 @@ import os
 import ssl
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, cast
 
+from model.errors import RunBroken
 from storage.http1 import MOST_HEAD_BYTES, ChunkedBody, Malformed, parse_head, request_head
 from storage.tls_socket import Arriving, TlsSocket
 from storage.transport import Broken, Buffer, NotSent, Reply, TransportError
@@ -290,6 +291,10 @@ class _Connection(asyncio.BufferedProtocol):
         """Whether another exchange may begin."""
         return self._reusable and self.ended and self._sent_all and self._failure is None and self._socket is not None
 
+    @property
+    def is_open(self) -> bool:
+        return self._socket is not None
+
     def begin(self, method: str, head: bytes, body: Buffer | None) -> None:
         """Send a request, its body included unless that is streamed."""
         self._reset(method)
@@ -314,12 +319,13 @@ class _Connection(asyncio.BufferedProtocol):
                 if self._drained is not None:
                     await self._room()
             else:
-                self._sent_all = True
+                self._sent_all = length is None or sent == length
             if not self.answered and self._failure is None and length is not None and sent != length:
                 raise Broken(f"the body has {sent} bytes or more, its Content-Length says {length}")
         finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
         if self._failure is not None and not self.answered:
             raise self._failure
 
@@ -457,7 +463,7 @@ class _Exchange:
         scheme, _, rest = self._url.partition("://")
         host, slash, target = rest.partition("/")
         body = self._body
-        whole = body if body is None or isinstance(body, (bytes, bytearray, memoryview)) else None
+        whole = None if body is None or hasattr(body, "__anext__") else body
         length = None if whole is None else len(whole)
         head = request_head(self._method, slash + target or "/", host, self._headers, length)
         connection = self._transport.idle(f"{scheme}://{host}")
@@ -512,6 +518,7 @@ class NativeTransport:
         self._idle: dict[str, deque[_Connection]] = {}
         self._look_every_s = min(_LONGEST_LOOK_S, idle_timeout_s / 4)
         self._looking: asyncio.TimerHandle | None = None
+        self._closed = False
         self.busy: set[_Connection] = set()
 
     def open(
@@ -524,6 +531,7 @@ class NativeTransport:
         return _Exchange(self, method, url, headers, body)
 
     async def close(self) -> None:
+        self._closed = True
         for connections in self._idle.values():
             for connection in connections:
                 connection.abort()
@@ -546,20 +554,22 @@ class NativeTransport:
 
     def keep(self, connection: _Connection) -> None:
         """Take back a connection that may be used again."""
+        if self._closed:
+            connection.abort()
+            return
         connection.idle_since = time.monotonic()
         self._idle.setdefault(connection.origin, deque()).append(connection)
 
     async def connect(self, scheme: str, host: str) -> _Connection:
         """A new connection. Raises NotSent."""
         loop = asyncio.get_running_loop()
-        if self._looking is None:
-            self._looking = loop.call_later(self._look_every_s, self._look)
         name, port = _address(scheme, host)
         connection = _Connection(loop, f"{scheme}://{host}", self._scratch, self._idle_s)
+        context = self._trusted() if scheme == "https" else None
         try:
             async with asyncio.timeout(self._connect_s):
-                if scheme == "https":
-                    tls = TlsSocket(loop, self._trusted(), name, connection, self._ciphered)
+                if context is not None:
+                    tls = TlsSocket(loop, context, name, connection, self._ciphered)
                     await loop.create_connection(lambda: tls, name, port)
                     try:
                         await tls.ready
@@ -572,6 +582,11 @@ class NativeTransport:
             raise NotSent("no connection in time") from None
         except (OSError, UnicodeError) as error:
             raise NotSent(type(error).__name__) from None
+        if self._closed or not connection.is_open:
+            connection.abort()
+            raise NotSent("the connection was closed at once")
+        if self._looking is None:
+            self._looking = loop.call_later(self._look_every_s, self._look)
         return connection
 
     def _trusted(self) -> ssl.SSLContext:
@@ -589,15 +604,22 @@ class NativeTransport:
 
 
 def trusted_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """What TLS trusts: `ca_bundle` where given, else what the system and botocore trust (AWS_CA_BUNDLE included)."""
+    """What TLS trusts: `ca_bundle` where given, else what the system and botocore trust (AWS_CA_BUNDLE included).
+
+    Raises RunBroken where the bundle cannot be read.
+    """
     context = ssl.create_default_context()
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE")
     if bundle is None:
         from botocore.httpsession import get_cert_path  # noqa: PLC0415 - a heavy import
 
         bundle = str(get_cert_path(True))
-    context.load_verify_locations(bundle)
+    try:
+        context.load_verify_locations(bundle)
+    except OSError as error:  # ssl.SSLError is one
+        raise RunBroken(f"the certificates in {bundle} cannot be read: {error}") from None
     return context
 
 

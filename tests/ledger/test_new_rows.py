@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
@@ -129,3 +130,22 @@ def test_times_are_those_to_timestamp_makes(ref: RunRef, conn: Connection) -> No
         (times,),
     ).fetchall()
     assert rows == [(True,)] * 300
+
+
+def test_keys_are_kept_whatever_encoding_the_client_is_set_to(dsn: str) -> None:
+    ref = start_run(dsn, a_run())
+    record = a_record(1, source_key="größe", destination_key="größe")
+    with connect(make_conninfo(dsn, client_encoding="LATIN1"), "test") as conn:
+        assert write_objects(conn, ref, [record]) == [VERIFIED]
+    with connect(dsn, "test") as conn:
+        assert set(finished_in_run(conn, ref, ["größe"])) == {"größe"}
+
+
+@pytest.mark.parametrize("moment", [float("nan"), float("inf")])
+def test_a_time_that_is_none_costs_its_own_row_only(ref: RunRef, conn: Connection, moment: float) -> None:
+    records = [a_record(1), a_record(2, started_at=moment), a_record(3)]
+    assert [outcome.status for outcome in write_objects(conn, ref, records)] == [
+        Status.VERIFIED,
+        Status.FAILED,
+        Status.VERIFIED,
+    ]

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from ledger import schema
 from ledger.connect import Connection, connect
@@ -88,3 +90,14 @@ def test_objects_reads_as_the_design_says(conn: Connection) -> None:
         "source_etag, destination_etag, md5, sha256, crc64nvme, status, source_evidence, destination_evidence, run_id, "
         "attempts, started_at, finished_at, error"
     )
+
+
+def test_a_database_that_is_not_in_utf8_is_refused_with_the_remedy(postgres_uri: str) -> None:
+    with psycopg.connect(postgres_uri, autocommit=True) as admin:
+        admin.execute("CREATE DATABASE in_latin1 ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(RunBroken, match=r"encoding LATIN1.*ENCODING 'UTF8'"):
+            migrate(make_conninfo(postgres_uri, dbname="in_latin1"))
+    finally:
+        with psycopg.connect(postgres_uri, autocommit=True) as admin:
+            admin.execute("DROP DATABASE in_latin1 WITH (FORCE)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from model.errors import OutcomeUnknown, Refused, Throttled, Transient
 from storage.client import S3Client, needs_care, part_query
 from storage.config import StoreConfig
 from storage.limits import EndpointLimit
+from storage.transport import Transport
+from storage.transport_aiohttp import AiohttpTransport
+from storage.transport_native import NativeTransport
 from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
 from tests.fixtures.s3 import S3Server
@@ -25,11 +29,11 @@ class PlainSigner:
         return dict(headers)
 
 
-def make_client(url: str, addressing: str = "auto", timeout_s: float = 5.0) -> S3Client:
+def make_client(url: str, addressing: str = "auto", timeout_s: float = 5.0, fast: Transport | None = None) -> S3Client:
     timeouts: dict[str, Any] = {"connect_timeout_s": timeout_s, "idle_timeout_s": timeout_s}
     store = StoreConfig("source", url, addressing=addressing)
     signer: Any = PlainSigner()
-    fast, careful = PyreqwestTransport(**timeouts), VerbatimTransport(**timeouts)
+    fast, careful = fast or PyreqwestTransport(**timeouts), VerbatimTransport(**timeouts)
     return S3Client(store, url, signer, fast, careful, EndpointLimit(10))
 
 
@@ -164,3 +168,38 @@ def test_no_answer_holds_the_signature(server: ScriptedServer) -> None:
 
     message = asyncio.run(main())
     assert message == "source: PUT b/k: 403 AccessDenied (no)"
+
+
+@pytest.mark.parametrize("transport", [NativeTransport, PyreqwestTransport, AiohttpTransport])
+def test_a_yes_before_the_body_was_handed_over_is_no_yes(server: ScriptedServer, transport: Any) -> None:
+    def early(exchange: Exchange) -> None:
+        exchange.send(response(200, {"ETag": '"e"'}))
+        exchange.close()
+
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(100):
+            yield b"x" * 10_000
+            await asyncio.sleep(0.01)
+
+    async def main() -> None:
+        client = make_client(server.url, fast=transport(connect_timeout_s=5.0, idle_timeout_s=5.0))
+        try:
+            await client.put("b", "k", slow(), length=1_000_000, payload="", headers={})
+        finally:
+            await client.close()
+
+    server.fallback = early
+    with pytest.raises(OutcomeUnknown):
+        asyncio.run(main())
+
+
+def test_a_value_no_header_can_hold_is_refused(server: ScriptedServer) -> None:
+    async def main() -> None:
+        client = make_client(server.url, fast=NativeTransport(connect_timeout_s=5.0, idle_timeout_s=5.0))
+        try:
+            await client.put("b", "k", b"", length=0, payload="", headers={"x-amz-meta-a": "foo\nbar"})
+        finally:
+            await client.close()
+
+    with pytest.raises(Refused, match="line break"):
+        asyncio.run(main())

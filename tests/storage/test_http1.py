@@ -35,6 +35,11 @@ def test_names_are_lower_case_and_values_without_outer_white_space() -> None:
     assert head.headers == {"etag": '"e"', "x-amz-meta-a": "b  c"}
 
 
+def test_white_space_outside_ascii_is_content() -> None:
+    head = parse_head("HTTP/1.1 200 OK\r\nx-amz-meta-a: \u3000日本\u00a0".encode(), "HEAD")
+    assert head.headers == {"x-amz-meta-a": "\u3000日本\u00a0"}
+
+
 def test_repeated_headers_are_joined() -> None:
     assert parse_head(b"HTTP/1.1 200 OK\r\nA: 1\r\na: 2", "HEAD").headers == {"a": "1,2"}
 
@@ -79,6 +84,9 @@ def test_whether_the_connection_lives_on(raw: bytes, keeps_alive: bool) -> None:
         b"HTTP/2 200",
         b"HTTP/1.1 20 OK",
         b"HTTP/1.1 200 OK\r\nno colon",
+        b"HTTP/1.1 200 OK\r\nx-amz-meta-a: foo\nbar",
+        b"HTTP/1.1 200 OK\r\nx-amz-meta-a: foo\rbar",
+        b"HTTP/1.1 200 OK\r\nx-amz-meta-a: foo\0bar",
         b"HTTP/1.1 200 OK\r\nA: 1\r\n folded",
         b"HTTP/1.1 200 OK\r\nContent-Length : 7",
         b"HTTP/1.1 200 OK\r\nContent-Length: -7",

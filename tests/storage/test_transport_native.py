@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from storage.transport import Broken
+from model.errors import RunBroken
+from storage.transport import Broken, NotSent
 from storage.transport_native import NativeTransport
 from tests.storage.certificates import Authority
 from tests.storage.scripted_server import Exchange, ScriptedServer, reply, response, scripted_server
@@ -28,6 +31,20 @@ def with_transport(work: Callable[[NativeTransport], Coroutine[Any, Any, Any]], 
             await transport.close()
 
     return main()
+
+
+@contextmanager
+def slow_handshake(context: ssl.SSLContext, pause_s: float) -> Iterator[ScriptedServer]:
+    """A TLS server that lets its clients wait for the handshake."""
+    wrap = context.wrap_socket
+
+    def late(*given: Any, **more: Any) -> ssl.SSLSocket:
+        threading.Event().wait(pause_s)
+        return wrap(*given, **more)
+
+    context.wrap_socket = late  # type: ignore[method-assign]
+    with scripted_server(context) as server:
+        yield server
 
 
 async def body_of(transport: NativeTransport, url: str, method: str = "GET", body: Any = None) -> bytes:
@@ -170,3 +187,58 @@ def test_close_ends_what_is_under_way(server: ScriptedServer, run: Run) -> None:
             await task
 
     run(with_transport(close))
+
+
+def test_a_yes_in_the_middle_of_an_upload_leaves_the_connection_unused(server: ScriptedServer, run: Run) -> None:
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"x" * 10
+        await asyncio.sleep(0.3)
+
+    def early(exchange: Exchange) -> None:
+        exchange.send(response(403, {}, b"no"))
+        exchange.read_body()
+
+    server.scripts = [early]
+    server.fallback = reply(200, {}, b"second")
+
+    async def both(transport: NativeTransport) -> list[bytes]:
+        async with transport.open("PUT", server.url + "/a", {"content-length": "1000"}, slow()) as answer:
+            first = bytes(await answer.read_all())
+        return [first, await body_of(transport, server.url + "/b", "PUT", b"y" * 1000)]
+
+    assert run(with_transport(both)) == [b"no", b"second"]
+    assert [request.target for request in server.requests] == ["/a", "/b"]
+
+
+def test_an_exchange_has_its_deadline_however_long_connecting_took(run: Run, tmp_path: Path) -> None:
+    authority = Authority("ours")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.pem)
+    with slow_handshake(authority.server_context(tmp_path), IDLE_S) as server:
+        server.fallback = lambda exchange: exchange.wait_for_client_to_leave()
+        with pytest.raises(Broken, match="in time"):
+            run(with_transport(lambda t: body_of(t, server.url + "/b/k"), idle_timeout_s=IDLE_S, ca_bundle=str(bundle)))
+
+
+def test_a_connection_made_after_the_transport_was_closed_is_not_used(run: Run, tmp_path: Path) -> None:
+    authority = Authority("ours")
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(authority.pem)
+
+    async def close(transport: NativeTransport) -> None:
+        task = asyncio.ensure_future(body_of(transport, server.url + "/b/k"))
+        await asyncio.sleep(IDLE_S / 2)
+        await transport.close()
+        with pytest.raises(NotSent):
+            await task
+
+    with slow_handshake(authority.server_context(tmp_path), IDLE_S) as server:
+        run(with_transport(close, ca_bundle=str(bundle)))
+    assert server.requests == []
+
+
+def test_a_bundle_that_cannot_be_read_ends_the_run(run: Run, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("no certificate")
+    with pytest.raises(RunBroken, match=r"certificates in .* cannot be read"):
+        run(with_transport(lambda t: body_of(t, "https://127.0.0.1:9/b/k"), ca_bundle=str(bundle)))
