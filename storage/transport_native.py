@@ -28,6 +28,8 @@ _WHOLE_BYTES = 1024 * 1024
 _AHEAD_BYTES = 256 * 1024
 """What is kept of a body of unknown length before somebody reads it."""
 _REST_BYTES = 256 * 1024
+_FRAME_BYTES = 256
+"""A shorter piece of a streamed upload waits for the next one."""
 _UNSENT_BYTES = 256 * 1024
 """A streamed upload waits for the socket once this much is on its way to it."""
 _IDLE_CONNECTION_S = 30.0
@@ -308,6 +310,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Send a streamed body. Ends early when the server answers before its end."""
         self._sent_all = False
         sent = 0
+        frame: list[Buffer] = []
         try:
             async for piece in body:
                 if self.answered or self._failure is not None:
@@ -315,10 +318,17 @@ class _Connection(asyncio.BufferedProtocol):
                 sent += len(piece)
                 if length is not None and sent > length:
                     break
-                self._socket.write(piece)
+                frame.append(piece)
+                if len(piece) < _FRAME_BYTES and sent != length:
+                    # goes along with what it frames: a packet of its own would cost as much as a window
+                    continue
+                self._socket.writelines(frame)
+                frame = []
                 if self._drained is not None:
                     await self._room()
             else:
+                if frame:
+                    self._socket.writelines(frame)
                 self._sent_all = length is None or sent == length
             if not self.answered and self._failure is None and length is not None and sent != length:
                 raise Broken(f"the body has {sent} bytes or more, its Content-Length says {length}")
