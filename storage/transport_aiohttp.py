@@ -35,6 +35,7 @@ from aiohttp.abc import AbstractStreamWriter
 from yarl import URL
 
 from storage.idle_clock import IdleClock, IdleWatch
+from storage.tls_trust import trusted_context
 from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply
 
 _BUFFER_BYTES = 128 * 1024
@@ -211,7 +212,7 @@ class AiohttpTransport:
     def __init__(self, *, connect_timeout_s: float, idle_timeout_s: float, ca_bundle: str | None = None) -> None:
         self.connect_s = connect_timeout_s
         self.clock = IdleClock(idle_timeout_s)
-        self._tls: ssl.SSLContext | bool = _trusting(ca_bundle) if ca_bundle else True
+        self._tls: ssl.SSLContext | bool = trusted_context(ca_bundle) if ca_bundle else True
         self._session: ClientSession | None = None
 
     def open(
@@ -260,13 +261,6 @@ async def _cut(body: Buffer) -> AsyncIterator[Buffer]:
     view = memoryview(body)
     for start in range(0, len(view), _PIECE_BYTES):
         yield view[start : start + _PIECE_BYTES]
-
-
-def _trusting(ca_bundle: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.load_verify_locations(ca_bundle)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
 
 
 def _joined(response: ClientResponse) -> dict[str, str]:

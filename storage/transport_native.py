@@ -8,7 +8,6 @@ and idle time is time without progress, however large a body is.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 import time
 from collections import deque
@@ -17,9 +16,9 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, cast
 
-from model.errors import RunBroken
 from storage.http1 import MOST_HEAD_BYTES, ChunkedBody, Malformed, parse_head, request_head
 from storage.tls_socket import Arriving, TlsSocket
+from storage.tls_trust import trusted_context
 from storage.transport import Broken, Buffer, NotSent, Reply, TransportError
 
 _SCRATCH_BYTES = 256 * 1024
@@ -480,7 +479,7 @@ class _Exchange:
         if connection is None:
             connection = await self._transport.connect(scheme, host)
         self._connection = connection
-        self._transport.busy.add(connection)
+        self._transport.watch(connection)
         try:
             connection.begin(self._method, head, whole)
             if body is not None and whole is None:
@@ -595,9 +594,13 @@ class NativeTransport:
         if self._closed or not connection.is_open:
             connection.abort()
             raise NotSent("the connection was closed at once")
-        if self._looking is None:
-            self._looking = loop.call_later(self._look_every_s, self._look)
         return connection
+
+    def watch(self, connection: _Connection) -> None:
+        """An exchange begins: its deadline is looked at from now on, until it is no longer busy."""
+        self.busy.add(connection)
+        if self._looking is None:
+            self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look)
 
     def _trusted(self) -> ssl.SSLContext:
         if self._tls is None:
@@ -609,28 +612,8 @@ class NativeTransport:
         now = time.monotonic()
         for connection in [one for one in self.busy if one.expired(now)]:
             connection.give_up()
-        again = bool(self.busy or any(self._idle.values()))
-        self._looking = asyncio.get_running_loop().call_later(self._look_every_s, self._look) if again else None
-
-
-def trusted_context(ca_bundle: str | None) -> ssl.SSLContext:
-    """What TLS trusts: `ca_bundle` where given, else what the system and botocore trust (AWS_CA_BUNDLE included).
-
-    Raises RunBroken where the bundle cannot be read.
-    """
-    context = ssl.create_default_context()
-    context.options |= ssl.OP_NO_RENEGOTIATION
-    context.set_alpn_protocols(["http/1.1"])
-    bundle = ca_bundle or os.environ.get("AWS_CA_BUNDLE")
-    if bundle is None:
-        from botocore.httpsession import get_cert_path  # noqa: PLC0415 - a heavy import
-
-        bundle = str(get_cert_path(True))
-    try:
-        context.load_verify_locations(bundle)
-    except OSError as error:  # ssl.SSLError is one
-        raise RunBroken(f"the certificates in {bundle} cannot be read: {error}") from None
-    return context
+        again = asyncio.get_running_loop().call_later(self._look_every_s, self._look) if self.busy else None
+        self._looking = again
 
 
 def _address(scheme: str, host: str) -> tuple[str, int]:
