@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
@@ -41,19 +42,26 @@ def _dispatch(arguments: list[str], level: str, redact: Callable[[str], str]) ->
         raise UsageError(None, "a command is missing; see s3ferry --help")
     name, rest = arguments[0], arguments[1:]
     if name in HELP_FLAGS:
-        sys.stdout.write(overview())
+        _say(overview())
         return Exit.OK
     if name == "--version":
-        sys.stdout.write(f"s3ferry {VERSION}\n")
+        _say(f"s3ferry {VERSION}\n")
         return Exit.OK
     command = find(name)
     if wants_help(rest):
-        sys.stdout.write(load(command.usage)())
+        _say(load(command.usage)())
         return Exit.OK
     set_up_logging(level, redact)
     # Read before the command is loaded: a wrong flag is answered at once.
     given = load(command.parse)(rest)
     return int(load(command.execute)(given))
+
+
+def _say(text: str) -> None:
+    """Print what was asked for; whoever has read enough of it may close the pipe."""
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _exit_of(error: BaseException) -> Exit:

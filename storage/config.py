@@ -49,7 +49,7 @@ class TransferLimits:
 
     whole_body_bytes: int = MIB
     """Bodies up to this are read whole, verified, and sent signed; above it they stream."""
-    window_bytes: int = 256 * KIB
+    window_bytes: int = 512 * KIB
     """What one streamed body holds: one window under way and one held back. At least 8 KiB: S3's smallest chunk."""
     small_in_flight: int = 64
     medium_in_flight: int = 16

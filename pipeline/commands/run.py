@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 
 from options.config import JobConfig
@@ -16,6 +17,8 @@ def execute(config: JobConfig) -> int:
     May be repeated: the ledger, not this process, knows what is done.
     """
     began = time.monotonic()
+    # numpy comes with Beam and nobody multiplies matrices: its threads would spin while they wait for work
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     with contextlib.ExitStack() as stack:
         nursery = None
         if is_local(config) and worker_count(config) > 1:
