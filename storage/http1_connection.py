@@ -305,7 +305,7 @@ class Connection(asyncio.BufferedProtocol):
                     break
                 sent += len(piece)
                 if length is not None and sent > length:
-                    break
+                    raise Broken("the body is longer than its Content-Length")
                 frame.append(piece)
                 if len(piece) < _FRAME_BYTES and sent != length:
                     # goes along with what it frames: a packet of its own would cost as much as a window
@@ -318,8 +318,8 @@ class Connection(asyncio.BufferedProtocol):
                 if frame:
                     self._socket.writelines(frame)
                 self._sent_all = length is None or sent == length
-            if not self.answered and self._failure is None and length is not None and sent != length:
-                raise Broken(f"the body has {sent} bytes or more, its Content-Length says {length}")
+                if not self._sent_all and not self.answered and self._failure is None:
+                    raise Broken(f"the body has {sent} bytes, its Content-Length says {length}")
         finally:
             close = getattr(body, "aclose", None)
             if close is not None:

@@ -90,7 +90,7 @@ def test_an_answer_that_is_no_http_is_unreadable(server: ScriptedServer, run: Ru
 
 def test_a_body_longer_than_its_content_length_is_an_error(further: Make, server: ScriptedServer, run: Run) -> None:
     given = {"content-length": "5"}
-    with pytest.raises(Broken, match=r"longer|or more"):
+    with pytest.raises(Broken, match="longer"):
         run(once(further(), lambda t: fetch(t, server.url + "/b/k", "PUT", given, pieces(b"abc", b"def"))))
 
 
