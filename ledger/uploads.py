@@ -45,7 +45,23 @@ class StoredUpload(NamedTuple):
     state: UploadState = UploadState.OPEN
 
 
+class LeftUpload(NamedTuple):
+    """An upload that stands open in the ledger. `live`: a run of its job is under way.
+
+    `started_at` is in seconds since the epoch; an empty `upload_id` as in `StoredUpload`.
+    """
+
+    identity: str
+    upload_id: str
+    destination_key: str
+    job: str
+    run_id: int
+    started_at: float
+    live: bool
+
+
 _FIELDS = StoredUpload._fields[:-2]
+_IS_LIVE = "EXISTS (SELECT FROM leases l WHERE l.job = u.job AND l.expires_at > clock_timestamp())"
 _SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads"  # noqa: S608
 _INSERT = (
     f"INSERT INTO uploads AS kept (job, run_id, state, started_at, {', '.join(_FIELDS)})"  # noqa: S608
@@ -125,3 +141,23 @@ def close_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str, s
             "UPDATE uploads SET state = %s, closed_at = clock_timestamp() WHERE identity = %s AND upload_id = %s",
             (state.value, identity, upload_id),
         )
+
+
+def left_uploads(conn: Connection, endpoint: str, bucket: str, prefix: str) -> list[LeftUpload]:
+    """The uploads that stand open below `prefix` of a destination, whatever their job. A read."""
+    rows = conn.execute(
+        "SELECT identity, upload_id, destination_key, job, run_id, extract(epoch FROM started_at)::float8,"
+        f" {_IS_LIVE} FROM uploads u WHERE state = 'open' AND destination_endpoint = %s AND destination_bucket = %s"
+        " AND starts_with(destination_key, %s)",
+        (endpoint, bucket, prefix),
+    )
+    return [LeftUpload._make(row) for row in rows]
+
+
+def close_left(conn: Connection, left: LeftUpload) -> None:
+    """Marks an upload that was swept as aborted; repeatable, and nothing once a run has taken it up again."""
+    conn.execute(
+        "UPDATE uploads u SET state = 'aborted', closed_at = clock_timestamp()"
+        f" WHERE identity = %s AND upload_id = %s AND state = 'open' AND NOT {_IS_LIVE}",
+        (left.identity, left.upload_id),
+    )

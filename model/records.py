@@ -99,11 +99,22 @@ class PartRecord(NamedTuple):
         return all(getattr(self, name) is not None for name in digests)
 
 
+class Layout(StrEnum):
+    """Where an upload's part plan comes from."""
+
+    OWN = "own"
+    GUESSED = "guessed"
+    """The source's, as its ETag and size suggest."""
+    SOURCE = "source"
+    """The source's, as its server told."""
+
+
 class Upload(NamedTuple):
     """A multipart upload at the destination, open for one object under one part plan.
 
     `identity` is derived from the data (see `upload_identity`), so that any worker that opens the same
-    object finds the same row. `recorded` are the parts an earlier run or bundle left in the ledger.
+    object finds the same row. `recorded` are the parts an earlier run or bundle left in the ledger. `runs`
+    (see `model.parts`) are given where the parts are not equal, until the object is split.
     """
 
     identity: str
@@ -116,6 +127,13 @@ class Upload(NamedTuple):
     full_object_crc: bool
     started_at: float
     recorded: tuple[PartRecord, ...] = ()
+    layout: Layout = Layout.OWN
+    runs: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """What its parts are to have beyond the digests kept: the MD5s that the source's ETag is made of."""
+        return frozenset() if self.layout is Layout.OWN else frozenset({"md5"})
 
 
 class Part(NamedTuple):
@@ -153,9 +171,9 @@ def upload_identity(
     source_endpoint: str,
     ref: ObjectRef,
     source_etag: str,
-    part_size: int,
+    plan: str,
 ) -> str:
-    """A digest that names one upload: destination, pinned source and part plan. 64 hex digits.
+    """A digest that names one upload: destination, pinned source and part plan (`PartPlan.name`). 64 hex digits.
 
     Hashed because two 1,024-byte keys do not fit one b-tree entry of PostgreSQL.
     """
@@ -169,6 +187,6 @@ def upload_identity(
         ref.version_id or "",
         source_etag,
         str(ref.size),
-        str(part_size),
+        plan,
     )
     return hashlib.sha256("\0".join(fields).encode()).hexdigest()

@@ -51,6 +51,10 @@ class RoutingOptions:
     small_unit_bytes: int = 64 * 1024 * 1024
     medium_unit_objects: int = 4
     part_size_bytes: int = 32 * 1024 * 1024
+    part_layout: str = "size"
+    """size: equal parts of `part_size_bytes`; source: cut as the source object was, so that ETags agree."""
+    max_parts: int = 10_000
+    """Most parts of one upload the destination takes."""
     slice_rows: int = 500_000
 
 

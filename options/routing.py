@@ -7,7 +7,7 @@ import argparse
 from options import values
 from options.config import RoutingOptions
 from options.errors import UsageError
-from options.flags import add_flags, number_flag, size_flag
+from options.flags import add_flags, choice_flag, number_flag, size_flag
 from options.sizes import format_size
 
 MIB = 1024**2
@@ -16,6 +16,8 @@ GIB = 1024**3
 MAX_SINGLE_PUT = 5 * GIB
 MIN_PART = 5 * MIB
 MAX_PART = 5 * GIB
+MAX_PARTS = 10_000
+PART_LAYOUT = ("size", "source")
 _DEFAULT = RoutingOptions()
 
 ROUTING_FLAGS = (
@@ -36,6 +38,20 @@ ROUTING_FLAGS = (
         _DEFAULT.part_size_bytes,
         "bytes in one part of a large object, 5MiB to 5GiB; raised where an object would need over 10,000 parts",
         values.size(MIN_PART, MAX_PART),
+    ),
+    choice_flag(
+        "part_layout",
+        _DEFAULT.part_layout,
+        "how large objects are cut; size: into parts of --part_size, source: as the source object was, so that its "
+        "ETag and the copy's agree",
+        values.one_of(*PART_LAYOUT),
+        PART_LAYOUT,
+    ),
+    number_flag(
+        "max_parts",
+        _DEFAULT.max_parts,
+        "most parts of one upload the destination takes; S3 takes 10000",
+        values.whole(1, MAX_PARTS),
     ),
     number_flag(
         "small_unit_objects",
@@ -85,5 +101,7 @@ def read_routing(given: argparse.Namespace) -> RoutingOptions:
         small_unit_bytes=given.small_unit_bytes,
         medium_unit_objects=given.medium_unit_objects,
         part_size_bytes=given.part_size,
+        part_layout=given.part_layout,
+        max_parts=given.max_parts,
         slice_rows=given.slice_rows,
     )

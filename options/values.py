@@ -20,6 +20,8 @@ _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", re.ASCII)
 _ROLE_ARN = re.compile(r"arn:[a-z0-9-]+:iam::[0-9]*:role/\S+", re.ASCII)
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,127}", re.ASCII)
 _OPTION = re.compile(r"([A-Za-z][A-Za-z0-9_]*)=(.*)", re.ASCII | re.DOTALL)
+_AGE = re.compile(r"([0-9]{1,9})([smhdSMHD])", re.ASCII)
+_AGE_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _FAILURES = re.compile(r"([0-9]{1,18})|([0-9]{1,3}(?:\.[0-9]{1,6})?)%", re.ASCII)
 
 
@@ -213,6 +215,14 @@ def manifest(text: str) -> str:
             f"{shown(text)} is neither s3:// nor a path; give s3://bucket/.../manifest.json or a local path"
         )
     return text
+
+
+def age(text: str) -> float:
+    """Seconds of an age like 7d, 12h, 30m or 90s."""
+    match = _AGE.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{shown(text)} is not an age; give a whole number with s, m, h or d, like 7d")
+    return float(int(match[1]) * _AGE_UNITS[match[2].lower()])
 
 
 def is_local(manifest_place: str) -> bool:

@@ -46,6 +46,12 @@ COMMANDS = {
         parse="pipeline.commands.runs:parse",
         execute="pipeline.commands.runs:stop",
     ),
+    "sweep": Command(
+        "abort multipart uploads that were begun at a destination and never ended",
+        usage="options.sweep:sweep_help",
+        parse="options.sweep:parse_sweep",
+        execute="pipeline.commands.sweep:execute",
+    ),
     "ledger": Command(
         "make the ledger's tables, or bring them up to date",
         usage="pipeline.commands.ledger:usage",

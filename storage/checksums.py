@@ -117,8 +117,11 @@ def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
 def is_md5_etag(headers: Mapping[str, str]) -> bool:
     """Whether the response shows that its ETag is the MD5 of the body."""
     etag = headers.get("etag", "").strip('"')
-    if len(etag) != _HEX_MD5_LENGTH or "-" in etag:
-        return False
+    return len(etag) == _HEX_MD5_LENGTH and "-" not in etag and etag_shows_md5(headers)
+
+
+def etag_shows_md5(headers: Mapping[str, str]) -> bool:
+    """Whether ETags of objects encrypted like this one are made of MD5s («ETag» in the API reference of Object)."""
     encryption = headers.get("x-amz-server-side-encryption", "")
     return "kms" not in encryption and "x-amz-server-side-encryption-customer-algorithm" not in headers
 

@@ -100,6 +100,14 @@ class S3Client:
             async with self.get(bucket, key, etag=etag, version=version, checksum_mode=checksum_mode) as reply:
                 return reply.headers
 
+    async def head_part(
+        self, bucket: str, key: str, number: int, *, etag: str, version: str | None = None
+    ) -> Mapping[str, str]:
+        """The headers of part `number` of a multipart object. Refused where the server knows no part numbers."""
+        query = f"partNumber={number}" + (f"&versionId={quote(version, safe='')}" if version else "")
+        async with self._checked("HEAD", bucket, key, query, _read_headers(etag, checksum_mode=False)) as reply:
+            return reply.headers
+
     async def put(
         self,
         bucket: str,

@@ -19,7 +19,7 @@ from model.errors import (
     TransferError,
     UploadGone,
 )
-from model.records import IntegrityRecord, PartRecord, Upload
+from model.records import IntegrityRecord, Layout, PartRecord, Upload
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.checksums import (
     CRC32C,
@@ -28,6 +28,7 @@ from storage.checksums import (
     Expected,
     combine_crc32c,
     combine_crc64nvme,
+    etag_shows_md5,
     expected_of,
     is_md5_etag,
     multipart_etag,
@@ -134,6 +135,16 @@ class _Completion:
             if expected.value != read:
                 name = (expected.algorithm or "").upper()
                 raise Mismatch(f"source: its stored {name} is {expected.value}, the parts read have {read}")
+        elif self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5:
+            self._compare_source_etag(pinned.headers)
+
+    def _compare_source_etag(self, headers: Mapping[str, str]) -> None:
+        """Compare the ETag that the parts read compose with the source's: parts are cut as its own were."""
+        composed = _composed([part.md5 for part in self._parts])
+        if composed == self._upload.source_etag:
+            self._expected = Expected(SourceEvidence.MULTIPART_ETAG)
+        elif self._upload.layout is Layout.SOURCE and etag_shows_md5(headers):
+            raise Mismatch(f"source: its ETag is {self._upload.source_etag}, the parts read have {composed}")
 
     async def _complete(self) -> None:
         upload, key = self._upload, self._upload.source.destination_key
@@ -192,8 +203,7 @@ class _Completion:
 
     @property
     def _composed_etag(self) -> str | None:
-        etags = [part.etag for part in self._parts]
-        return multipart_etag(etags) if all(len(etag) == 32 for etag in etags) else None
+        return _composed([part.etag for part in self._parts])
 
     async def _head(self) -> Mapping[str, str]:
         context = self._context
@@ -270,6 +280,12 @@ class _Completion:
             finished_at=time.time(),
             error=error,
         )
+
+
+def _composed(md5s: Sequence[str | None]) -> str | None:
+    """The ETag of a multipart object whose parts have these MD5s; None where one is no MD5."""
+    known = [md5 for md5 in md5s if md5 is not None and len(md5) == 32]
+    return multipart_etag(known) if len(known) == len(md5s) else None
 
 
 def _combined(

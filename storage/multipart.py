@@ -23,6 +23,7 @@ from model.objects import ObjectRef
 from storage.copier import CopyContext
 from storage.errors import map_boto
 from storage.metadata import carried_headers
+from storage.open_uploads import uploads_of
 from storage.retry import repeated
 
 T = TypeVar("T")
@@ -106,16 +107,12 @@ class Multipart:
 
         Servers' clocks are given five minutes. None where there is none, or the server cannot list.
         """
+        control = self._context.destination_control
         try:
-            answer = await self.control("ListMultipartUploads", "list_multipart_uploads", None, Prefix=key)
+            found = await self.on_thread(lambda: uploads_of(control, self._bucket, key, since - _CLOCK_SKEW_S))
         except TransferError:
             return None
-        found = [
-            (upload["Initiated"].timestamp(), str(upload["UploadId"]))
-            for upload in answer.get("Uploads", [])
-            if upload["Key"] == key and upload["Initiated"].timestamp() >= since - _CLOCK_SKEW_S
-        ]
-        return min(found)[1] if found else None
+        return found[0].upload_id if found else None
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that is gone already is fine."""

@@ -50,6 +50,6 @@ class _CopyPartsFn(EngineDoFn):
                 worker.ledger.call,
                 lambda conn: uploads.recorded_part(conn, upload.identity, upload.upload_id, part.number),
             )
-            if recorded is not None and recorded.has(worker.copies.rules.digests):
+            if recorded is not None and recorded.has(worker.copies.rules.digests | upload.digests):
                 return PartResult(upload, part.number, PartOutcome.ALREADY_DONE, recorded)
             return await copy_part(worker.copies, part)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import apache_beam as beam
 
@@ -19,11 +21,15 @@ from ledger import queries, uploads
 from ledger.uploads import StoredUpload, UploadState
 from model.errors import SourceChanged, TransferError, UploadGone
 from model.objects import ObjectRef
-from model.parts import plan_parts
-from model.records import IntegrityRecord, PartRecord, Upload, upload_identity
+from model.parts import PartLimits, PartPlan, limits_of, plan_parts
+from model.records import IntegrityRecord, Layout, PartRecord, Upload, upload_identity
+from model.routing import MAX_SINGLE_PUT
 from model.status import SizeClass
-from storage.copier import status_of
+from storage.checksums import is_md5_etag
+from storage.copier import ObjectCopy, status_of
+from storage.limits import body_cost
 from storage.multipart import PinnedSource
+from storage.source_layout import source_layout
 from transforms.context import JobContext
 from transforms.copy_objects import settled_record
 from transforms.records import unread_record
@@ -67,11 +73,27 @@ class _OpenFn(EngineDoFn):
             if recorded is not None:
                 return recorded
             try:
-                return await self._find_or_create(ref, started_at)
+                ref, pinned = await self._pin(ref)
+                if not self._goes_whole(ref, pinned):
+                    return await self._find_or_create(ref, pinned, started_at)
             except TransferError as error:
                 status = status_of(error)
                 worker.count(SizeClass.LARGE, status, ref.size)
                 return unread_record(self._job, ref, SizeClass.LARGE, status, error.message)
+        return await self._copy_whole(ref)
+
+    def _goes_whole(self, ref: ObjectRef, pinned: PinnedSource) -> bool:
+        """Whether the object keeps its ETag only by being put in one piece, as it was."""
+        asked = self._job.config.routing.part_layout == "source"
+        return asked and ref.size <= MAX_SINGLE_PUT and is_md5_etag(pinned.headers)
+
+    async def _copy_whole(self, ref: ObjectRef) -> IntegrityRecord:
+        worker = self.worker
+        cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
+        async with worker.admission.admit(SizeClass.LARGE, cost):
+            record = await ObjectCopy(worker.copies, ref, SizeClass.LARGE).run()
+        worker.count(SizeClass.LARGE, record.status, record.size)
+        return record
 
     async def _recorded(self, ref: ObjectRef) -> IntegrityRecord | None:
         run = self._job.run
@@ -79,10 +101,9 @@ class _OpenFn(EngineDoFn):
         row = finished.get(ref.destination_key)
         return settled_record(self._job, row, ref, SizeClass.LARGE) if row is not None else None
 
-    async def _find_or_create(self, ref: ObjectRef, started_at: float) -> Upload:
+    async def _find_or_create(self, ref: ObjectRef, pinned: PinnedSource, started_at: float) -> Upload:
         job = self._job
-        ref, pinned = await self._pin(ref)
-        plan = plan_parts(ref.size, job.config.routing.part_size_bytes)
+        plan, layout = await self._plan(ref, pinned)
         upload = Upload(
             identity=upload_identity(
                 job.config.destination_endpoint.endpoint_url or "",
@@ -90,7 +111,7 @@ class _OpenFn(EngineDoFn):
                 job.config.source.endpoint_url or "",
                 ref,
                 pinned.etag,
-                plan.part_size,
+                plan.name,
             ),
             upload_id="",
             source=ref,
@@ -100,6 +121,8 @@ class _OpenFn(EngineDoFn):
             part_count=plan.count,
             full_object_crc=job.destination_can.full_object_crc,
             started_at=started_at,
+            layout=layout,
+            runs=plan.runs,
         )
         stored = await self._ledger(lambda conn: uploads.find_upload(conn, upload.identity))
         if stored is not None and stored.state is UploadState.OPEN and stored.upload_id:
@@ -107,6 +130,21 @@ class _OpenFn(EngineDoFn):
             if resumed is not None:
                 return resumed
         return upload._replace(upload_id=await self._claim(upload, pinned))
+
+    async def _plan(self, ref: ObjectRef, pinned: PinnedSource) -> tuple[PartPlan, Layout]:
+        routing = self._job.config.routing
+        if routing.part_layout == "source":
+            found = await source_layout(self.worker.copies, ref, pinned.etag, self._limits)
+            if found is not None:
+                return found.plan, Layout.SOURCE if found.certain else Layout.GUESSED
+        return plan_parts(ref.size, routing.part_size_bytes, self._limits), Layout.OWN
+
+    @property
+    def _limits(self) -> PartLimits:
+        """What the destination takes as parts."""
+        config = self._job.config
+        known = limits_of(urlsplit(config.destination_endpoint.endpoint_url or "").hostname or "")
+        return replace(known, count=min(known.count, config.routing.max_parts))
 
     async def _pin(self, ref: ObjectRef) -> tuple[ObjectRef, PinnedSource]:
         """The source as it is to be copied: as the inventory says, or as it is now with `--on_change=copy`."""
@@ -136,7 +174,7 @@ class _OpenFn(EngineDoFn):
                 lambda conn: uploads.close_upload(conn, run, upload.identity, upload_id, UploadState.ABORTED)
             )
             return None
-        digests = self.worker.copies.rules.digests
+        digests = self.worker.copies.rules.digests | upload.digests
         usable = tuple(part for part in recorded if _is_held(part, held) and part.has(digests))
         return found._replace(recorded=usable)
 

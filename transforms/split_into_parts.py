@@ -68,8 +68,8 @@ class _SplitFn(beam.DoFn):
 
 def _parts(upload: Upload) -> Iterator[Any]:
     recorded = {part.number: part for part in upload.recorded}
-    bare = upload._replace(recorded=())
-    for number, offset, length in PartPlan(upload.source.size, upload.part_size).spans():
+    bare = upload._replace(recorded=(), runs=())
+    for number, offset, length in PartPlan(upload.source.size, upload.part_size, upload.runs).spans():
         if number in recorded:
             done = PartResult(bare, number, PartOutcome.ALREADY_DONE, recorded[number])
             yield beam.pvalue.TaggedOutput(ALREADY_DONE, done)

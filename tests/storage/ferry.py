@@ -144,7 +144,7 @@ class Ferry:
         plan = plan_parts(ref.size, part_size)
         bucket = context.rules.destination_bucket
         return Upload(
-            identity=upload_identity("destination", bucket, "source", ref, pinned.etag, plan.part_size),
+            identity=upload_identity("destination", bucket, "source", ref, pinned.etag, plan.name),
             upload_id=upload_id,
             source=ref,
             source_etag=pinned.etag,

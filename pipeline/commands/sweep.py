@@ -1,0 +1,137 @@
+"""`s3ferry sweep`: find uploads that nobody will end, show them, and abort them when told to."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from model.errors import TransferError
+from model.outcome import Exit
+from options.config import JobConfig
+from options.sweep import SweepConfig
+from pipeline.commands.dsn import named_dsn
+from pipeline.logs import printable
+from pipeline.report import human_bytes
+
+if TYPE_CHECKING:
+    from ledger.uploads import LeftUpload
+    from storage.open_uploads import OpenUpload
+
+_AT_ONCE = 16
+CLOCK_SKEW_S = 300.0
+"""How far the server's clock may be behind the ledger's."""
+
+
+class Found(NamedTuple):
+    """An upload that may go. `left` is what the ledger knows of it, None where it was only listed."""
+
+    upload: OpenUpload
+    left: LeftUpload | None
+
+
+def execute(config: SweepConfig) -> int:
+    """Show the uploads, abort them with `--yes`, and return the exit code: 1 where one could not be aborted.
+
+    Raises InvalidInput where no ledger is named, RunBroken. May be repeated: what is gone already is fine.
+    """
+    sweep = _Sweep(config)
+    found = sweep.weigh(sorted(sweep.find(), key=lambda one: (one.upload.initiated, one.upload.key)))
+    failed = 0
+    for one, weight in found:
+        error = sweep.abort(one) if config.yes else None
+        failed += error is not None
+        sys.stdout.write(sweep.line(one, weight) + (f"  not aborted: {printable(error)}" if error else "") + "\n")
+    total = human_bytes(sum(weight for _, weight in found))
+    if not config.yes:
+        sys.stdout.write(f"{len(found)} uploads hold {total}" + ("; --yes aborts them\n" if found else "\n"))
+        return Exit.OK
+    sys.stdout.write(f"{len(found) - failed} of {len(found)} uploads aborted, which hold {total} together\n")
+    return Exit.FAILURES if failed else Exit.OK
+
+
+class _Sweep:
+    """One sweep of one destination."""
+
+    def __init__(self, config: SweepConfig) -> None:
+        from storage.control import make_control_client  # noqa: PLC0415 (loads boto3)
+        from storage.credentials import make_session  # noqa: PLC0415
+        from transforms.context import store_config  # noqa: PLC0415 (loads psycopg)
+
+        self._config = config
+        self._bucket, self._prefix = config.destination.bucket, config.destination.prefix
+        self._dsn = named_dsn()
+        store = store_config(config.endpoint, JobConfig())
+        self._control: Any = make_control_client(store, make_session(store))
+
+    # plan
+
+    def find(self) -> list[Found]:
+        """Every upload that is old enough and of no run under way, each once."""
+        before = time.time() - self._config.older_than_s
+        left = self._left()
+        # a run claims an upload in the ledger before it creates it
+        spared = {one.destination_key for one in left if one.live}
+        known = {(one.destination_key, one.upload_id): one for one in left}
+        candidates = {(upload.key, upload.upload_id): upload for upload in self._candidates(left)}
+        return [
+            Found(upload, known.get(name))
+            for name, upload in candidates.items()
+            if upload.initiated <= before and upload.key not in spared
+        ]
+
+    def _left(self) -> list[LeftUpload]:
+        from ledger.retry import repeat  # noqa: PLC0415 (loads psycopg)
+        from ledger.uploads import left_uploads  # noqa: PLC0415
+
+        endpoint = self._config.endpoint.endpoint_url or ""
+        return repeat(self._dsn, "sweep", lambda conn: left_uploads(conn, endpoint, self._bucket, self._prefix))
+
+    def _candidates(self, left: Iterable[LeftUpload]) -> Iterator[OpenUpload]:
+        from storage.open_uploads import OpenUpload, list_uploads, uploads_of  # noqa: PLC0415
+
+        if self._config.find != "ledger":
+            yield from list_uploads(self._control, self._bucket, self._prefix)
+        for one in left if self._config.find != "listing" else ():
+            if one.upload_id:
+                yield OpenUpload(one.destination_key, one.upload_id, one.started_at)
+            else:
+                # its creation was not recorded: some servers list it only under its exact key
+                yield from uploads_of(self._control, self._bucket, one.destination_key, one.started_at - CLOCK_SKEW_S)
+
+    # show
+
+    def weigh(self, found: list[Found]) -> list[tuple[Found, int]]:
+        """The uploads that are still there, with the bytes they hold."""
+        from storage.open_uploads import held_bytes  # noqa: PLC0415
+
+        with ThreadPoolExecutor(_AT_ONCE) as threads:
+            weights = threads.map(lambda one: held_bytes(self._control, self._bucket, one.upload), found)
+            return [(one, weight) for one, weight in zip(found, weights, strict=True) if weight is not None]
+
+    def line(self, found: Found, weight: int) -> str:
+        """What is known of one upload, on one line."""
+        upload, left = found
+        begun = datetime.fromtimestamp(upload.initiated, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        by = f"run {left.run_id}" if left is not None else "listed"
+        return f"{begun}  {human_bytes(weight):>10}  {by:<10}  s3://{self._bucket}/{printable(upload.key)}  {upload.upload_id}"
+
+    # act
+
+    def abort(self, found: Found) -> str | None:
+        """Abort one upload and close its row; what went wrong, or None."""
+        from ledger.retry import repeat  # noqa: PLC0415
+        from ledger.uploads import close_left  # noqa: PLC0415
+        from storage.open_uploads import abort_upload  # noqa: PLC0415
+
+        upload, left = found
+        try:
+            abort_upload(self._control, self._bucket, upload)
+        except TransferError as error:
+            return error.message
+        if left is not None:
+            repeat(self._dsn, "sweep", lambda conn: close_left(conn, left))
+        return None

@@ -1,0 +1,64 @@
+"""Multipart uploads that a bucket holds open: listed, weighed and aborted. Blocking, by the control plane; repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from model.errors import UploadGone
+from storage.errors import map_boto
+
+
+class OpenUpload(NamedTuple):
+    """One upload the destination holds open. `initiated` is in seconds since the epoch, by the server's clock."""
+
+    key: str
+    upload_id: str
+    initiated: float
+
+
+def list_uploads(control: Any, bucket: str, prefix: str) -> Iterator[OpenUpload]:
+    """The open uploads whose keys start with `prefix`, page after page.
+
+    Some servers (MinIO) list nothing unless `prefix` is exactly a key. Raises by meaning, as `map_boto` does.
+    """
+    # a list made inside, so that an error of any page is mapped
+    pages = map_boto(
+        lambda: list(control.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)),
+        side="destination",
+        what=f"ListMultipartUploads {bucket}/{prefix}",
+    )
+    for page in pages:
+        for upload in page.get("Uploads", []):
+            yield OpenUpload(upload["Key"], str(upload["UploadId"]), upload["Initiated"].timestamp())
+
+
+def uploads_of(control: Any, bucket: str, key: str, since: float) -> list[OpenUpload]:
+    """The open uploads under exactly `key` initiated at `since` or later, oldest first."""
+    found = [one for one in list_uploads(control, bucket, key) if one.key == key and one.initiated >= since]
+    return sorted(found, key=lambda one: (one.initiated, one.upload_id))
+
+
+def held_bytes(control: Any, bucket: str, upload: OpenUpload) -> int | None:
+    """Bytes of the parts an upload holds; None where it is gone. Raises by meaning."""
+
+    def total() -> int:
+        pages = control.get_paginator("list_parts").paginate(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
+        return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+
+    try:
+        return map_boto(total, side="destination", what=f"ListParts {bucket}/{upload.key}")
+    except UploadGone:
+        return None
+
+
+def abort_upload(control: Any, bucket: str, upload: OpenUpload) -> None:
+    """Abort an upload; one that is gone already is fine. Raises by meaning."""
+    try:
+        map_boto(
+            lambda: control.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id),
+            side="destination",
+            what=f"AbortMultipartUpload {bucket}/{upload.key}",
+        )
+    except UploadGone:
+        return
