@@ -97,6 +97,26 @@ def adopt_upload(conn: Connection, ref: RunRef, upload: StoredUpload) -> StoredU
         return cast("StoredUpload", find_upload(conn, upload.identity))
 
 
+def take_up(conn: Connection, ref: RunRef, identity: str) -> list[tuple[str, str]]:
+    """Makes the open upload of that identity this run's, and gives (identity, id) of those it replaces.
+
+    Replaced are open uploads that earlier runs began for the same source and destination keys, of a source that
+    has changed since or cut otherwise. Repeatable. Raises LeaseLost when fenced off.
+    """
+    with fenced(conn, ref):
+        conn.execute(
+            "UPDATE uploads SET job = %s, run_id = %s WHERE identity = %s AND state = 'open'",
+            (ref.job, ref.run_id, identity),
+        )
+        return conn.execute(
+            "SELECT old.identity, old.upload_id FROM uploads old JOIN uploads mine"
+            " USING (source_endpoint, source_bucket, source_key, destination_endpoint, destination_bucket,"
+            " destination_key) WHERE mine.identity = %s AND old.identity <> mine.identity AND old.state = 'open'"
+            " AND old.run_id <> %s",
+            (identity, ref.run_id),
+        ).fetchall()
+
+
 def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) -> str:
     """Gives the open upload of that identity its id, unless it has one: returns the one it has. Repeatable.
 

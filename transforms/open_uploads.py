@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -124,12 +125,27 @@ class _OpenFn(EngineDoFn):
             layout=layout,
             runs=plan.runs,
         )
+        opened = await self._resumed(upload) or upload._replace(upload_id=await self._claim(upload, pinned))
+        await self._discard_replaced(opened)
+        return opened
+
+    async def _resumed(self, upload: Upload) -> Upload | None:
         stored = await self._ledger(lambda conn: uploads.find_upload(conn, upload.identity))
-        if stored is not None and stored.state is UploadState.OPEN and stored.upload_id:
-            resumed = await self._resume(upload, stored.upload_id)
-            if resumed is not None:
-                return resumed
-        return upload._replace(upload_id=await self._claim(upload, pinned))
+        if stored is None or stored.state is not UploadState.OPEN or not stored.upload_id:
+            return None
+        return await self._resume(upload, stored.upload_id)
+
+    async def _discard_replaced(self, upload: Upload) -> None:
+        """Abort what earlier runs began of the same object as it was, or cut otherwise: nobody will end it."""
+        run, key = self._job.run, upload.source.destination_key
+        for identity, upload_id in await self._ledger(lambda conn: uploads.take_up(conn, run, upload.identity)):
+            if upload_id:
+                await self.worker.multipart.abort(key, upload_id)
+            await self._ledger(
+                partial(
+                    uploads.close_upload, ref=run, identity=identity, upload_id=upload_id, state=UploadState.ABORTED
+                )
+            )
 
     async def _plan(self, ref: ObjectRef, pinned: PinnedSource) -> tuple[PartPlan, Layout]:
         routing = self._job.config.routing
