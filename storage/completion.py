@@ -24,7 +24,6 @@ from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, 
 from storage.checksums import (
     CRC32C,
     CRC64NVME,
-    Digests,
     Expected,
     combine_crc32c,
     combine_crc64nvme,
@@ -35,7 +34,7 @@ from storage.checksums import (
 )
 from storage.copier import status_of, wanted_grade
 from storage.multipart import Multipart, UploadEnd
-from storage.retry import repeated
+from storage.written import head_written, read_back, remove_written
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
 """Errors after which no later run can use the upload."""
@@ -206,14 +205,7 @@ class _Completion:
         return _composed([part.etag for part in self._parts])
 
     async def _head(self) -> Mapping[str, str]:
-        context = self._context
-
-        async def head() -> Mapping[str, str]:
-            return await context.destination.head(
-                self._upload.destination_bucket, self._upload.source.destination_key, checksum_mode=True
-            )
-
-        return await repeated(head, context.limits.attempts)
+        return await head_written(self._context, self._upload.source.destination_key)
 
     async def _verify(self) -> None:
         """One HEAD: size, ETag composed from the parts, full-object CRC. Raises Mismatch."""
@@ -236,28 +228,14 @@ class _Completion:
             self._evidence = DestinationEvidence.MULTIPART_ETAG
         asked = self._context.rules.evidence
         if asked is Grade.READBACK or (asked is None and self._evidence is DestinationEvidence.NONE):
-            await repeated(self._read_back, self._context.limits.attempts)
+            found = await read_back(self._context, self._upload.source.destination_key, CRC64NVME)
+            if found.base64(CRC64NVME) != self._crc:
+                raise Mismatch("destination: the bytes read back are not the bytes sent")
             self._evidence = DestinationEvidence.READBACK
 
-    async def _read_back(self) -> None:
-        found = Digests(frozenset({CRC64NVME}))
-        bucket, key = self._upload.destination_bucket, self._upload.source.destination_key
-        async with self._context.destination.get(bucket, key, checksum_mode=False) as reply:
-            while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
-                found.update(piece)
-        if found.base64(CRC64NVME) != self._crc:
-            raise Mismatch("destination: the bytes read back are not the bytes sent")
-
     async def _clean_up(self) -> str:
-        if not self._context.rules.remove_mismatch:
-            return "the object written is kept"
-        which: dict[str, Any] = {"VersionId": self._version} if self._version else {"IfMatch": self._etag or ""}
         key = self._upload.source.destination_key
-        try:
-            await self._steps.control("DeleteObject", "delete_object", key, **which)
-        except TransferError as error:
-            return f"the object written could not be removed: {error.message}"
-        return f"the object written was removed ({next(iter(which))})"
+        return await remove_written(self._context, key, version=self._version, etag=self._etag or "")
 
     def record(self, status: Status, error: str | None) -> IntegrityRecord:
         """How the object ended. MD5 and SHA-256 are of the parts only: whole ones cannot be combined from them."""

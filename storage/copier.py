@@ -7,7 +7,6 @@ stream through the tee with a trailing CRC64NVME.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -41,13 +40,13 @@ from storage.checksums import (
 )
 from storage.client import S3Client
 from storage.config import Capabilities, TransferLimits
-from storage.errors import map_boto
 from storage.limits import Rate
 from storage.metadata import carried_headers
 from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
 from storage.tee import framed, framed_length, framed_whole, tee, trailer_headers
 from storage.transport import Buffer, Reply
+from storage.written import read_back, remove_written
 
 _STATUS_OF: dict[type[TransferError], Status] = {
     SourceGone: Status.SOURCE_GONE,
@@ -343,43 +342,22 @@ class ObjectCopy:
                 self._destination_evidence = DestinationEvidence.ETAG_MD5
         asked = context.rules.evidence is Grade.READBACK
         if asked or (context.rules.evidence is None and self._destination_evidence is DestinationEvidence.NONE):
-            await repeated(self._read_back, context.limits.attempts)
+            name = self._body_plan.readback
+            found = await read_back(context, self._ref.destination_key, name)
+            if found.raw(name) != digests.raw(name):
+                raise Mismatch("destination: the bytes read back are not the bytes sent")
             self._destination_evidence = DestinationEvidence.READBACK
-
-    async def _read_back(self) -> None:
-        name = self._body_plan.readback
-        found = Digests(frozenset({name}))
-        bucket, key = self._context.rules.destination_bucket, self._ref.destination_key
-        async with self._context.destination.get(bucket, key, checksum_mode=False) as reply:
-            while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
-                found.update(piece)
-        if found.raw(name) != self._made_digests.raw(name):
-            raise Mismatch("destination: the bytes read back are not the bytes sent")
 
     # clean up
 
     async def _clean_up(self) -> str:
         """Remove the wrong object just written, unless told to keep it; says what was done."""
-        if not self._answer:
+        answer, self._answer = self._answer, {}
+        if not answer:
             return "nothing was written"
-        if not self._context.rules.remove_mismatch:
-            return "the object written is kept"
-        version = self._answer.get("x-amz-version-id")
-        which = {"VersionId": version} if version else {"IfMatch": self._answer.get("etag", "")}
-        what = f"DELETE {self._context.rules.destination_bucket}/{self._ref.destination_key}"
-        self._answer = {}
         self._destination_evidence = DestinationEvidence.NONE
-
-        def remove() -> Any:
-            return self._context.destination_control.delete_object(
-                Bucket=self._context.rules.destination_bucket, Key=self._ref.destination_key, **which
-            )
-
-        try:
-            await asyncio.to_thread(map_boto, remove, side="destination", what=what)
-        except TransferError as error:
-            return f"the object written could not be removed: {error.message}"
-        return f"the object written was removed ({next(iter(which))})"
+        version, etag = answer.get("x-amz-version-id"), answer.get("etag", "")
+        return await remove_written(self._context, self._ref.destination_key, version=version, etag=etag)
 
     @property
     def _made_digests(self) -> Digests:

@@ -1,0 +1,56 @@
+"""The object a copy has just written: look at it, read it back, remove it. All repeatable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from model.errors import TransferError
+from storage.checksums import Digests
+from storage.errors import map_boto
+from storage.retry import repeated
+
+if TYPE_CHECKING:
+    from storage.copier import CopyContext
+
+
+async def head_written(context: CopyContext, key: str) -> Mapping[str, str]:
+    """The headers of the object at the destination, stored checksums among them."""
+    bucket = context.rules.destination_bucket
+    return await repeated(lambda: context.destination.head(bucket, key, checksum_mode=True), context.limits.attempts)
+
+
+async def read_back(context: CopyContext, key: str, name: str) -> Digests:
+    """The digest `name` of what the destination holds: a second read of the whole object, a window at a time."""
+    bucket, window = context.rules.destination_bucket, context.limits.window_bytes
+
+    async def read() -> Digests:
+        found = Digests(frozenset({name}))
+        async with context.destination.get(bucket, key, checksum_mode=False) as reply:
+            while (piece := await reply.read(window)) is not None:
+                found.update(piece)
+        return found
+
+    return await repeated(read, context.limits.attempts)
+
+
+async def remove_written(context: CopyContext, key: str, *, version: str | None, etag: str) -> str:
+    """Remove a wrong object that was just written, unless told to keep it; says what was done.
+
+    Removed by its version, or on the condition that it still has the `etag` our write returned.
+    """
+    if not context.rules.remove_mismatch:
+        return "the object written is kept"
+    bucket, control = context.rules.destination_bucket, context.destination_control
+    which: dict[str, Any] = {"VersionId": version} if version else {"IfMatch": etag}
+    try:
+        await asyncio.to_thread(
+            map_boto,
+            lambda: control.delete_object(Bucket=bucket, Key=key, **which),
+            side="destination",
+            what=f"DELETE {bucket}/{key}",
+        )
+    except TransferError as error:
+        return f"the object written could not be removed: {error.message}"
+    return f"the object written was removed ({next(iter(which))})"
