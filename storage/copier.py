@@ -352,10 +352,11 @@ class ObjectCopy:
 
     async def _clean_up(self) -> str:
         """Remove the wrong object just written, unless told to keep it; says what was done."""
-        answer, self._answer = self._answer, {}
+        answer = self._answer
         if not answer:
             return "nothing was written"
-        self._destination_evidence = DestinationEvidence.NONE
+        if self._context.rules.remove_mismatch:
+            self._answer, self._destination_evidence = {}, DestinationEvidence.NONE
         version, etag = answer.get("x-amz-version-id"), answer.get("etag", "")
         return await remove_written(self._context, self._ref.destination_key, version=version, etag=etag)
 

@@ -20,6 +20,7 @@ from model.errors import (
     UploadGone,
 )
 from model.objects import ObjectRef
+from storage.config import DESTINATION
 from storage.copier import CopyContext
 from storage.errors import map_boto
 from storage.metadata import carried_headers
@@ -90,6 +91,17 @@ class Multipart:
             )
         return PinnedSource(etag, headers)
 
+    async def pin_as_told(self, ref: ObjectRef) -> tuple[ObjectRef, PinnedSource]:
+        """The source as it is to be copied: as the inventory says, or as it is now with `--on_change=copy`."""
+        try:
+            return ref, await self.pin(ref)
+        except SourceChanged:
+            if not self._context.rules.copy_changed:
+                raise
+        current = await self._context.source.head(ref.bucket, ref.key)
+        ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
+        return ref, await self.pin(ref)
+
     async def create(self, ref: ObjectRef, pinned: PinnedSource) -> str:
         """Create an upload with the source's metadata and return its id."""
         context, headers = self._context, carried_headers(pinned.headers)
@@ -135,16 +147,15 @@ class Multipart:
             marker = int(following)
 
     async def control(
-        self, name: str, method: str, key: str | None, *, repeatable: bool = True, **arguments: Any
+        self, name: str, method: str, key: str, *, side: str = DESTINATION, repeatable: bool = True, **arguments: Any
     ) -> Any:
-        """One control-plane request at the destination, about `key` or, with None, about the bucket."""
+        """One control-plane request at the destination about `key`; `side` is whose its refusals are."""
         call = getattr(self._context.destination_control, method)
-        named = arguments if key is None else {"Key": key, **arguments}
         return await self.on_thread(
             lambda: map_boto(
-                lambda: call(Bucket=self._bucket, **named),
-                side="destination",
-                what=f"{name} {self._bucket}/{key or ''}",
+                lambda: call(Bucket=self._bucket, Key=key, **arguments),
+                side=side,
+                what=f"{name} {self._bucket}/{key}",
                 repeatable=repeatable,
             )
         )

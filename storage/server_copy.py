@@ -7,19 +7,21 @@ pinned by `x-amz-copy-source-if-match`. Repeatable: the same bytes are written a
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from model.errors import Mismatch, SourceChanged, TransferError, Transient
+from model.errors import Mismatch, TransferError, Transient
 from model.objects import ObjectRef
 from model.records import IntegrityRecord, Part, PartOutcome, PartRecord, PartResult
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
-from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, Expected, expected_of, is_md5_etag
+from storage.checksums import CRC32C, CRC64NVME, SHA256, expected_of, is_md5_etag
 from storage.config import SOURCE
 from storage.copier import status_of
 from storage.multipart import Multipart, PinnedSource
 from storage.retry import repeated
+from storage.written import head_written, read_back, remove_written
 
 _STORED = (CRC64NVME, SHA256, CRC32C)
 """Stored checksums that have a column in the ledger."""
@@ -84,56 +86,53 @@ class _ServerCopy:
         self._started_at = time.time()
         self._attempts = 0
         self._pinned = PinnedSource(ref.etag or "", {})
-        self._answer: Mapping[str, Any] = {}
+        self._etag = ""
+        self._version: str | None = None
         self._headers: Mapping[str, str] = {}
         self._shown = NOTHING_SHOWN
 
     async def run(self) -> IntegrityRecord:
-        context, most = self._context, self._context.limits.attempts
+        context = self._context
         self._ref, self._pinned = await self._steps.pin_as_told(self._ref)
-        await repeated(self._copy, most)
-        self._headers = await self._steps.head_destination(self._ref.destination_key)
+        await repeated(self._copy, context.limits.attempts)
+        self._headers = await head_written(context, self._ref.destination_key)
         try:
             self._shown = shown_by(self._pinned.headers, self._headers)
             if context.rules.evidence is Grade.READBACK:
-                await repeated(self._read_back, most)
+                self._shown = await self._read_back()
         except Mismatch as error:
-            which = {"VersionId": self._answer.get("VersionId"), "IfMatch": self._etag}
-            raise Mismatch(f"{error.message}; {await self._steps.remove(self._ref.destination_key, **which)}") from None
+            removed = await remove_written(
+                context, self._ref.destination_key, version=self._version, etag=self._etag
+            )
+            raise Mismatch(f"{error.message}; {removed}") from None
         proven = meets(self._shown.destination, context.rules.evidence or Grade.ETAG)
         return self.record(Status.VERIFIED if proven else Status.COPIED, None)
 
-    @property
-    def _etag(self) -> str:
-        return str(self._answer.get("CopyObjectResult", {}).get("ETag", "")).strip('"')
-
     async def _copy(self) -> None:
+        context, key = self._context, self._ref.destination_key
         self._attempts += 1
-        await self._context.requests.take(1)
-        more = {"ChecksumAlgorithm": "CRC64NVME"} if self._context.destination_can.full_object_crc else {}
-        self._answer = await self._steps.control(
-            "CopyObject",
-            "copy_object",
-            self._ref.destination_key,
-            side=SOURCE,
-            **copy_source(self._ref, self._pinned.etag),
-            **more,
+        await context.requests.take(1)
+        more = {"ChecksumAlgorithm": "CRC64NVME"} if context.destination_can.full_object_crc else {}
+        # its refusals are about the source: gone, changed, not to be read
+        answer = await self._steps.control(
+            "CopyObject", "copy_object", key, side=SOURCE, **copy_source(self._ref, self._pinned.etag), **more
         )
+        self._etag = _etag_of(answer, "CopyObjectResult")
+        self._version = answer.get("VersionId")
 
-    async def _read_back(self) -> None:
+    async def _read_back(self) -> Shown:
         """Read the copy and compare it with what the source says of itself."""
         expected = expected_of(self._pinned.headers, etag_is_md5=self._context.rules.source_etag_md5)
         if expected.algorithm is None:
-            raise Mismatch("source: it has neither a stored checksum nor an MD5 to compare a copy with")
-        found = await self._steps.read_destination(self._ref.destination_key, frozenset({expected.algorithm}))
+            return self._shown
+        found = await read_back(self._context, self._ref.destination_key, expected.algorithm)
         if not expected.agrees(found):
             raise Mismatch(f"destination: the bytes read back do not have the source's {expected.evidence}")
-        self._shown = Shown(expected.evidence, DestinationEvidence.READBACK)
+        return Shown(expected.evidence, DestinationEvidence.READBACK)
 
     def record(self, status: Status, error: str | None) -> IntegrityRecord:
-        """How the object ended; digests are those the destination's server states."""
+        """How the object ended. Digests are the destination server's word, as the evidence says."""
         ref, done = self._ref, status in (Status.VERIFIED, Status.COPIED)
-        stated = _stated(self._headers) if done else {}
         return IntegrityRecord.of(
             ref,
             self._context.rules.destination_bucket,
@@ -141,12 +140,67 @@ class _ServerCopy:
             status,
             source_etag=self._pinned.etag or ref.etag,
             destination_etag=self._etag or None,
-            destination_version=self._answer.get("VersionId"),
+            destination_version=self._version,
             source_evidence=self._shown.source if done else SourceEvidence.NONE,
             destination_evidence=self._shown.destination if done else DestinationEvidence.NONE,
             attempts=self._attempts,
             started_at=self._started_at,
             finished_at=time.time(),
             error=error,
-            **stated,
+            **(stated_digests(self._headers) if done else {}),
         )
+
+
+def stated_digests(headers: Mapping[str, str]) -> dict[str, str]:
+    """The digests a server states of a whole object, as the ledger writes them."""
+    if not _is_whole(headers):
+        return {}
+    stated = {name: headers[f"x-amz-checksum-{name}"] for name in _STORED if f"x-amz-checksum-{name}" in headers}
+    if SHA256 in stated:
+        stated[SHA256] = base64.b64decode(stated[SHA256]).hex()
+    return stated
+
+
+def copy_source(ref: ObjectRef, etag: str) -> dict[str, Any]:
+    """The arguments that name and pin what CopyObject and UploadPartCopy read."""
+    source = {"Bucket": ref.bucket, "Key": ref.key} | ({"VersionId": ref.version_id} if ref.version_id else {})
+    return {"CopySource": source, "CopySourceIfMatch": f'"{etag}"'}
+
+
+def _etag_of(answer: Mapping[str, Any], result: str) -> str:
+    """The ETag in the body of a 200. Raises Transient where there is none: an error may come under a 200."""
+    etag = str(answer.get(result, {}).get("ETag", "")).strip('"')
+    if not etag:
+        raise Transient(f"destination: the answer holds no {result}")
+    return etag
+
+
+async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
+    """Copy one part by UploadPartCopy. A failure of it is a value; RunBroken and Stopped come out."""
+    context, upload, attempts = steps.context, part.upload, 0
+    more = {} if not upload.source.size else {"CopySourceRange": f"bytes={part.offset}-{part.offset + part.length - 1}"}
+
+    async def copy() -> PartRecord:
+        nonlocal attempts
+        attempts += 1
+        await context.requests.take(1)
+        answer = await steps.control(
+            "UploadPartCopy",
+            "upload_part_copy",
+            upload.source.destination_key,
+            side=SOURCE,
+            UploadId=upload.upload_id,
+            PartNumber=part.number,
+            **copy_source(upload.source, upload.source_etag),
+            **more,
+        )
+        etag = _etag_of(answer, "CopyPartResult")
+        crc = answer["CopyPartResult"].get("ChecksumCRC64NVME")
+        return PartRecord(part.number, part.length, etag, None, None, crc)
+
+    try:
+        record = await repeated(copy, context.limits.attempts)
+    except TransferError as error:
+        failed = PartOutcome.FAILED
+        return PartResult(upload, part.number, failed, None, status_of(error), error.message, attempts)
+    return PartResult(upload, part.number, PartOutcome.DONE, record, attempts=attempts)

@@ -20,7 +20,7 @@ import apache_beam as beam
 
 from ledger import queries, uploads
 from ledger.uploads import StoredUpload, UploadState
-from model.errors import SourceChanged, TransferError, UploadGone
+from model.errors import TransferError, UploadGone
 from model.objects import ObjectRef
 from model.parts import PartLimits, PartPlan, limits_of, plan_parts
 from model.records import IntegrityRecord, Layout, PartRecord, Upload, upload_identity
@@ -74,7 +74,7 @@ class _OpenFn(EngineDoFn):
             if recorded is not None:
                 return recorded
             try:
-                ref, pinned = await self._pin(ref)
+                ref, pinned = await worker.multipart.pin_as_told(ref)
                 if not self._goes_whole(ref, pinned):
                     return await self._find_or_create(ref, pinned, started_at)
             except TransferError as error:
@@ -161,18 +161,6 @@ class _OpenFn(EngineDoFn):
         config = self._job.config
         known = limits_of(urlsplit(config.destination_endpoint.endpoint_url or "").hostname or "")
         return replace(known, count=min(known.count, config.routing.max_parts))
-
-    async def _pin(self, ref: ObjectRef) -> tuple[ObjectRef, PinnedSource]:
-        """The source as it is to be copied: as the inventory says, or as it is now with `--on_change=copy`."""
-        steps = self.worker.multipart
-        try:
-            return ref, await steps.pin(ref)
-        except SourceChanged:
-            if not steps.context.rules.copy_changed:
-                raise
-        current = await steps.context.source.head(ref.bucket, ref.key)
-        ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
-        return ref, await steps.pin(ref)
 
     async def _resume(self, upload: Upload, upload_id: str) -> Upload | None:
         """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
