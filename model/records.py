@@ -129,11 +129,14 @@ class Upload(NamedTuple):
     recorded: tuple[PartRecord, ...] = ()
     layout: Layout = Layout.OWN
     runs: tuple[tuple[int, int], ...] = ()
+    on_server: bool = False
+    """The server copies the parts itself: they have no digests of ours."""
 
-    @property
-    def digests(self) -> frozenset[str]:
-        """What its parts are to have beyond the digests kept: the MD5s that the source's ETag is made of."""
-        return frozenset() if self.layout is Layout.OWN else frozenset({"md5"})
+    def digests(self, kept: frozenset[str]) -> frozenset[str]:
+        """What its parts are to have where `kept` is kept of bodies; the source's ETag is made of MD5s."""
+        if self.on_server:
+            return frozenset()
+        return kept if self.layout is Layout.OWN else kept | {"md5"}
 
 
 class Part(NamedTuple):

@@ -76,6 +76,8 @@ class DestinationEvidence(Word):
     FULL_OBJECT_CRC64NVME = "full_object_crc64nvme"
     ETAG_MD5 = "etag_md5"
     MULTIPART_ETAG = "multipart_etag"
+    STORED_CHECKSUM = "stored_checksum"
+    """The server copied the object itself, and states the same checksum of both."""
     NONE = "none"
 
 
@@ -95,6 +97,7 @@ _GRADE_OF = {
     DestinationEvidence.SIGNED_BODY: Grade.SERVER,
     DestinationEvidence.TRAILING_CRC64NVME: Grade.SERVER,
     DestinationEvidence.FULL_OBJECT_CRC64NVME: Grade.SERVER,
+    DestinationEvidence.STORED_CHECKSUM: Grade.SERVER,
     DestinationEvidence.ETAG_MD5: Grade.ETAG,
     DestinationEvidence.MULTIPART_ETAG: Grade.ETAG,
     DestinationEvidence.NONE: Grade.NONE,

@@ -64,6 +64,8 @@ class CopyPolicy:
 
     evidence: str = "auto"
     """auto (the best grade without a second read), etag, server or readback."""
+    copy_mode: str = "stream"
+    """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
     on_change: str = "report"
     on_mismatch: str = "remove"
     source_etag: str = "md5"

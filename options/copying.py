@@ -6,11 +6,13 @@ import argparse
 
 from options import values
 from options.config import CopyPolicy
+from options.errors import UsageError
 from options.flags import Flag, add_flags, choice_flag, number_flag, seconds_flag, size_flag
 
 MIB = 1024**2
 TIB = 1024**4
 EVIDENCE = ("auto", "etag", "server", "readback")
+COPY_MODE = ("auto", "stream", "server")
 ON_CHANGE = ("report", "copy")
 ON_MISMATCH = ("remove", "keep")
 SOURCE_ETAG = ("md5", "opaque")
@@ -39,6 +41,14 @@ EVIDENCE_FLAGS = (
         _DEFAULT.hash,
         _DEFAULT.hash,
         "auto|NAMES",
+    ),
+    choice_flag(
+        "copy_mode",
+        _DEFAULT.copy_mode,
+        "who moves the bytes; stream: this job, which hashes them, server: the server itself, within one endpoint, "
+        "auto: the server for objects whose copy its own checksums or ETags prove, unless --hash names digests",
+        values.one_of(*COPY_MODE),
+        COPY_MODE,
     ),
     choice_flag(
         "on_change",
@@ -138,10 +148,15 @@ def add_copying_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_copying(given: argparse.Namespace) -> CopyPolicy:
-    """The flags of this theme."""
+    """The flags of this theme. Raises UsageError for digests that a copy by the server cannot have."""
+    if given.copy_mode == "server" and given.hash != AUTO:
+        raise UsageError(
+            "--hash", "with --copy_mode=server no byte passes here to be hashed; leave it out or use --copy_mode=stream"
+        )
     return CopyPolicy(
         evidence=given.evidence,
         hash=given.hash,
+        copy_mode=given.copy_mode,
         on_change=given.on_change,
         on_mismatch=given.on_mismatch,
         source_etag=given.source_etag,

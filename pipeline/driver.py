@@ -176,6 +176,7 @@ class _Run:
             source_can=source_can,
             destination_can=destination_can,
             workers=worker_count(self._config),
+            copy_mode=self._preflight.copy_mode(),
             check_each=self._must_check_each(session),
         )
         return job, slices

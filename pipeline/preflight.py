@@ -18,6 +18,7 @@ from options.config import JobConfig
 from storage.capabilities import probe_destination, probe_source
 from storage.client import S3Client
 from storage.config import Capabilities
+from storage.copier import CopyMode
 from storage.engine import Engine
 from storage.inventory.errors import CorruptInventoryFile
 from storage.inventory.location import InventoryStore, LocalInventoryStore, Location, parse_location
@@ -60,6 +61,32 @@ class Preflight:
             return _manifest_at(S3InventoryStore(self.source_control), location)
         except RunBroken as error:
             raise RunBroken(f"source: {error.message}") from error
+
+    def copy_mode(self) -> CopyMode:
+        """Who moves the bytes. Raises InvalidInput where the server is asked to, and cannot."""
+        policy = self._config.copy
+        if policy.copy_mode == "stream":
+            return CopyMode.STREAM
+        apart = self._apart()
+        if policy.copy_mode == "server":
+            if apart:
+                raise InvalidInput(f"--copy_mode=server: {apart}; use --copy_mode=stream")
+            return CopyMode.SERVER
+        if apart or policy.hash != "auto":
+            _LOGGER.info("objects are streamed: %s", apart or "--hash names digests")
+            return CopyMode.STREAM
+        return CopyMode.PROVEN
+
+    def _apart(self) -> str | None:
+        """Why one server cannot copy from source to destination itself; None where it can."""
+        source, destination = self._config.source, self._config.destination_endpoint
+        if (source.endpoint_url, source.region) != (destination.endpoint_url, destination.region):
+            return "source and destination are not one endpoint"
+        if source.role_arn != destination.role_arn or _access_key(self.source_control) != _access_key(
+            self._destination_control
+        ):
+            return "source and destination have different credentials"
+        return None
 
     def capabilities(self, source_bucket: str) -> tuple[Capabilities, Capabilities]:
         """What source and destination can do. Raises RunBroken where one cannot be used at all."""
@@ -141,3 +168,10 @@ def job_id(config: JobConfig, source_bucket: str) -> str:
         config.destination.prefix,
     )
     return hashlib.sha256("\0".join(ends).encode()).hexdigest()[:16]
+
+
+def _access_key(control: Any) -> str | None:
+    """The access key a client signs with now."""
+    # boto3 has no public way from a client to its credentials
+    credentials = control._request_signer._credentials  # noqa: SLF001
+    return credentials.get_frozen_credentials().access_key if credentials else None

@@ -33,7 +33,8 @@ from storage.checksums import (
     multipart_etag,
 )
 from storage.copier import status_of, wanted_grade
-from storage.multipart import Multipart, UploadEnd
+from storage.multipart import Multipart, PinnedSource, UploadEnd
+from storage.server_copy import shown_by
 from storage.written import head_written, read_back, remove_written
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
@@ -92,6 +93,7 @@ class _Completion:
         self._crc32c: str | None = None
         self._etag: str | None = None
         self._version: str | None = None
+        self._pinned = PinnedSource("", {})
         self._expected = Expected(SourceEvidence.LENGTH)
         self._evidence = DestinationEvidence.NONE
         self.completed = False
@@ -123,6 +125,7 @@ class _Completion:
     async def _check_source(self) -> None:
         """Compare a combined CRC with the source's stored one before anything is replaced."""
         pinned = await self._steps.pin(self._upload.source)
+        self._pinned = pinned
         if pinned.etag != self._upload.source_etag:
             raise SourceChanged(
                 f"source: the ETag is {pinned.etag}, the upload was opened for {self._upload.source_etag}"
@@ -134,7 +137,7 @@ class _Completion:
             if expected.value != read:
                 name = (expected.algorithm or "").upper()
                 raise Mismatch(f"source: its stored {name} is {expected.value}, the parts read have {read}")
-        elif self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5:
+        elif not self._upload.on_server and self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5:
             self._compare_source_etag(pinned.headers)
 
     def _compare_source_etag(self, headers: Mapping[str, str]) -> None:
@@ -226,6 +229,9 @@ class _Completion:
             and not is_md5_etag(headers)
         ):
             self._evidence = DestinationEvidence.MULTIPART_ETAG
+        if self._evidence is DestinationEvidence.NONE and self._upload.on_server:
+            shown = shown_by(self._pinned.headers, headers)
+            self._expected, self._evidence = Expected(shown.source), shown.destination
         asked = self._context.rules.evidence
         if asked is Grade.READBACK or (asked is None and self._evidence is DestinationEvidence.NONE):
             found = await read_back(self._context, self._upload.source.destination_key, CRC64NVME)

@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from model.errors import (
@@ -56,6 +57,15 @@ _STATUS_OF: dict[type[TransferError], Status] = {
 }
 
 
+class CopyMode(StrEnum):
+    """Who moves the bytes of a run."""
+
+    STREAM = "stream"
+    SERVER = "server"
+    PROVEN = "proven"
+    """The server, for objects whose copy its own words prove; other objects are streamed."""
+
+
 @dataclass(frozen=True, slots=True)
 class CopyRules:
     """What counts as proof and what happens when something is off."""
@@ -68,6 +78,7 @@ class CopyRules:
     source_etag_md5: bool = True
     digests: frozenset[str] = AUTO
     """What the ledger is to keep at least."""
+    copy_mode: CopyMode = CopyMode.STREAM
 
 
 @dataclass(frozen=True, slots=True)

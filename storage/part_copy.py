@@ -45,7 +45,7 @@ class _PartCopy:
         await context.requests.take(2)
         await context.bytes.take(part.length)
         trailing = context.destination_can.trailing_checksum
-        digests = Digests(context.plans.part.digests | part.upload.digests)
+        digests = Digests(part.upload.digests(context.plans.part.digests))
 
         def approve() -> None:
             if digests.length != part.length:

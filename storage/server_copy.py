@@ -18,7 +18,7 @@ from model.records import IntegrityRecord, Part, PartOutcome, PartRecord, PartRe
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.checksums import CRC32C, CRC64NVME, SHA256, expected_of, is_md5_etag
 from storage.config import SOURCE
-from storage.copier import status_of
+from storage.copier import CopyMode, ObjectCopy, status_of
 from storage.multipart import Multipart, PinnedSource
 from storage.retry import repeated
 from storage.written import head_written, read_back, remove_written
@@ -66,13 +66,22 @@ def _is_whole(headers: Mapping[str, str]) -> bool:
 async def copy_on_server(steps: Multipart, ref: ObjectRef, size_class: SizeClass) -> IntegrityRecord:
     """Copy one object of up to 5 GiB by CopyObject and say how it ended. A failure of it is a value.
 
-    Raises RunBroken and Stopped, which are not about this object.
+    With `CopyMode.PROVEN` an object whose copy would prove nothing is streamed instead. Raises RunBroken and
+    Stopped, which are not about this object.
     """
     work = _ServerCopy(steps, ref, size_class)
     try:
+        await work.pin()
+        if steps.context.rules.copy_mode is CopyMode.PROVEN and not work.is_provable:
+            return await ObjectCopy(steps.context, ref, size_class).run()
         return await work.run()
     except TransferError as error:
         return work.record(status_of(error), error.message)
+
+
+def is_provable(source: Mapping[str, str]) -> bool:
+    """Whether a whole copy by the server could be compared with the object of these headers."""
+    return expected_of(source, etag_is_md5=True).algorithm is not None
 
 
 class _ServerCopy:
@@ -91,9 +100,15 @@ class _ServerCopy:
         self._headers: Mapping[str, str] = {}
         self._shown = NOTHING_SHOWN
 
+    async def pin(self) -> None:
+        self._ref, self._pinned = await self._steps.pin_as_told(self._ref)
+
+    @property
+    def is_provable(self) -> bool:
+        return is_provable(self._pinned.headers)
+
     async def run(self) -> IntegrityRecord:
         context = self._context
-        self._ref, self._pinned = await self._steps.pin_as_told(self._ref)
         await repeated(self._copy, context.limits.attempts)
         self._headers = await head_written(context, self._ref.destination_key)
         try:

@@ -12,6 +12,7 @@ from model.version import VERSION
 from options.config import EndpointOptions, JobConfig
 from storage.body_plan import AUTO
 from storage.config import Capabilities, StoreConfig, TransferLimits
+from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
 from storage.memory import available_bytes, body_budget
 
@@ -36,6 +37,7 @@ class JobContext:
     source_can: Capabilities
     destination_can: Capabilities
     workers: int
+    copy_mode: CopyMode = CopyMode.STREAM
     check_each: bool = False
     """Whether SkipVerified looks at every destination object it would skip."""
     version: str = VERSION

@@ -15,10 +15,12 @@ from ledger import queries
 from model.objects import CopyUnit, ObjectRef, unpack_unit
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
-from storage.copier import ObjectCopy
+from storage.copier import CopyMode, ObjectCopy
 from storage.limits import body_cost
+from storage.server_copy import copy_on_server
 from transforms.context import JobContext
 from transforms.records import unread_record
+from transforms.worker import Worker
 from transforms.worker_dofn import EngineDoFn
 
 
@@ -71,9 +73,16 @@ class _CopyFn(EngineDoFn):
         worker = self.worker
         cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
         async with worker.admission.admit(self._kind, cost):
-            record = await ObjectCopy(worker.copies, ref, self._kind).run()
+            record = await copy_object(worker, ref, self._kind)
         worker.count(self._kind, record.status, record.size)
         return record
+
+
+async def copy_object(worker: Worker, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:
+    """Copy one object that fits one request, by whom the run's rules say."""
+    if worker.copies.rules.copy_mode is CopyMode.STREAM:
+        return await ObjectCopy(worker.copies, ref, kind).run()
+    return await copy_on_server(worker.multipart, ref, kind)
 
 
 def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:

@@ -16,6 +16,7 @@ from model.records import Part, PartOutcome, PartResult
 from model.status import SizeClass
 from storage.limits import body_cost
 from storage.part_copy import copy_part
+from storage.server_copy import copy_part_on_server
 from transforms.context import JobContext
 from transforms.worker_dofn import EngineDoFn
 
@@ -50,6 +51,8 @@ class _CopyPartsFn(EngineDoFn):
                 worker.ledger.call,
                 lambda conn: uploads.recorded_part(conn, upload.identity, upload.upload_id, part.number),
             )
-            if recorded is not None and recorded.has(worker.copies.rules.digests | upload.digests):
+            if recorded is not None and recorded.has(upload.digests(worker.copies.rules.digests)):
                 return PartResult(upload, part.number, PartOutcome.ALREADY_DONE, recorded)
+            if upload.on_server:
+                return await copy_part_on_server(worker.multipart, part)
             return await copy_part(worker.copies, part)

@@ -27,12 +27,13 @@ from model.records import IntegrityRecord, Layout, PartRecord, Upload, upload_id
 from model.routing import MAX_SINGLE_PUT
 from model.status import SizeClass
 from storage.checksums import is_md5_etag
-from storage.copier import ObjectCopy, status_of
+from storage.copier import CopyMode, status_of
 from storage.limits import body_cost
 from storage.multipart import PinnedSource
+from storage.server_copy import is_provable
 from storage.source_layout import source_layout
 from transforms.context import JobContext
-from transforms.copy_objects import settled_record
+from transforms.copy_objects import copy_object, settled_record
 from transforms.records import unread_record
 from transforms.tallies import RECORDS
 from transforms.worker_dofn import EngineDoFn
@@ -84,15 +85,18 @@ class _OpenFn(EngineDoFn):
         return await self._copy_whole(ref)
 
     def _goes_whole(self, ref: ObjectRef, pinned: PinnedSource) -> bool:
-        """Whether the object keeps its ETag only by being put in one piece, as it was."""
-        asked = self._job.config.routing.part_layout == "source"
-        return asked and ref.size <= MAX_SINGLE_PUT and is_md5_etag(pinned.headers)
+        """Whether one request shows more than parts would: the ETag stays, or the server's word can be compared."""
+        if ref.size > MAX_SINGLE_PUT:
+            return False
+        if self._mode is not CopyMode.STREAM:
+            return is_provable(pinned.headers)
+        return self._job.config.routing.part_layout == "source" and is_md5_etag(pinned.headers)
 
     async def _copy_whole(self, ref: ObjectRef) -> IntegrityRecord:
         worker = self.worker
         cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
         async with worker.admission.admit(SizeClass.LARGE, cost):
-            record = await ObjectCopy(worker.copies, ref, SizeClass.LARGE).run()
+            record = await copy_object(worker, ref, SizeClass.LARGE)
         worker.count(SizeClass.LARGE, record.status, record.size)
         return record
 
@@ -124,6 +128,7 @@ class _OpenFn(EngineDoFn):
             started_at=started_at,
             layout=layout,
             runs=plan.runs,
+            on_server=self._goes_on_server(pinned, layout),
         )
         opened = await self._resumed(upload) or upload._replace(upload_id=await self._claim(upload, pinned))
         await self._discard_replaced(opened)
@@ -149,11 +154,22 @@ class _OpenFn(EngineDoFn):
 
     async def _plan(self, ref: ObjectRef, pinned: PinnedSource) -> tuple[PartPlan, Layout]:
         routing = self._job.config.routing
-        if routing.part_layout == "source":
+        if routing.part_layout == "source" or self._mode is not CopyMode.STREAM:
             found = await source_layout(self.worker.copies, ref, pinned.etag, self._limits)
             if found is not None:
                 return found.plan, Layout.SOURCE if found.certain else Layout.GUESSED
         return plan_parts(ref.size, routing.part_size_bytes, self._limits), Layout.OWN
+
+    def _goes_on_server(self, pinned: PinnedSource, layout: Layout) -> bool:
+        """Whether the server copies the parts, and its own words will prove the object."""
+        if self._mode is CopyMode.PROVEN:
+            states_crc = self._job.destination_can.full_object_crc and is_provable(pinned.headers)
+            return layout is Layout.SOURCE or states_crc
+        return self._mode is CopyMode.SERVER
+
+    @property
+    def _mode(self) -> CopyMode:
+        return self.worker.copies.rules.copy_mode
 
     @property
     def _limits(self) -> PartLimits:
@@ -178,8 +194,8 @@ class _OpenFn(EngineDoFn):
                 lambda conn: uploads.close_upload(conn, run, upload.identity, upload_id, UploadState.ABORTED)
             )
             return None
-        digests = self.worker.copies.rules.digests | upload.digests
-        usable = tuple(part for part in recorded if _is_held(part, held) and part.has(digests))
+        wanted = upload.digests(self.worker.copies.rules.digests)
+        usable = tuple(part for part in recorded if _is_held(part, held) and part.has(wanted))
         return found._replace(recorded=usable)
 
     async def _claim(self, upload: Upload, pinned: PinnedSource) -> str:

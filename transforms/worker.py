@@ -84,6 +84,7 @@ class Worker:
                 remove_mismatch=config.copy.on_mismatch == "remove",
                 source_etag_md5=config.copy.source_etag == "md5",
                 digests=kept_digests(config),
+                copy_mode=job.copy_mode,
             ),
             limits=self.limits,
             requests=Rate(self.limits.requests_per_s),

@@ -1,0 +1,1 @@
+ALTER TYPE destination_evidence ADD VALUE 'stored_checksum' BEFORE 'none';
