@@ -14,11 +14,12 @@ from ledger.leases import RunRef
 from ledger.queries import VerifiedRow
 from model.errors import InvalidInput, RunBroken, TransferError
 from model.objects import InventoryRow
-from options.config import JobConfig
+from options.config import EndpointOptions, JobConfig
 from storage.capabilities import probe_destination, probe_source
 from storage.client import S3Client
 from storage.config import Capabilities
 from storage.copier import CopyMode
+from storage.credentials import make_session
 from storage.engine import Engine
 from storage.inventory.errors import CorruptInventoryFile
 from storage.inventory.location import InventoryStore, LocalInventoryStore, Location, parse_location
@@ -82,11 +83,16 @@ class Preflight:
         source, destination = self._config.source, self._config.destination_endpoint
         if (source.endpoint_url, source.region) != (destination.endpoint_url, destination.region):
             return "source and destination are not one endpoint"
-        if source.role_arn != destination.role_arn or _access_key(self.source_control) != _access_key(
-            self._destination_control
-        ):
+        if self._principal(source) != self._principal(destination):
             return "source and destination have different credentials"
         return None
+
+    def _principal(self, side: EndpointOptions) -> str | None:
+        """Who asks at one side: the role that is assumed, else the access key."""
+        if side.role_arn:
+            return side.role_arn
+        credentials = make_session(store_config(side, self._config)).get_credentials()
+        return credentials.get_frozen_credentials().access_key if credentials else None
 
     def capabilities(self, source_bucket: str) -> tuple[Capabilities, Capabilities]:
         """What source and destination can do. Raises RunBroken where one cannot be used at all."""
@@ -168,10 +174,3 @@ def job_id(config: JobConfig, source_bucket: str) -> str:
         config.destination.prefix,
     )
     return hashlib.sha256("\0".join(ends).encode()).hexdigest()[:16]
-
-
-def _access_key(control: Any) -> str | None:
-    """The access key a client signs with now."""
-    # boto3 has no public way from a client to its credentials
-    credentials = control._request_signer._credentials  # noqa: SLF001
-    return credentials.get_frozen_credentials().access_key if credentials else None
