@@ -31,8 +31,8 @@ def test_a_unit_is_much_smaller_than_its_rows() -> None:
 
 def identity(ref: ObjectRef = REF, **changed: str | int) -> str:
     named = {"destination_endpoint": "d", "destination_bucket": "db", "source_endpoint": "s"}
-    etag, part_size = str(changed.pop("etag", "e")), int(changed.pop("part_size", 5))
-    return upload_identity(**{**named, **changed}, ref=ref, source_etag=etag, part_size=part_size)  # type: ignore[arg-type]
+    etag, plan = str(changed.pop("etag", "e")), str(changed.pop("plan", "5"))
+    return upload_identity(**{**named, **changed}, ref=ref, source_etag=etag, plan=plan)  # type: ignore[arg-type]
 
 
 def test_the_identity_of_an_upload_comes_from_the_data() -> None:
@@ -47,7 +47,7 @@ def test_the_identity_of_an_upload_comes_from_the_data() -> None:
         identity(destination_bucket="x"),
         identity(source_endpoint="x"),
         identity(etag="x"),
-        identity(part_size=6),
+        identity(plan="6"),
         identity(REF._replace(bucket="x")),
         identity(REF._replace(key="x")),
         identity(REF._replace(destination_key="x")),
