@@ -1,0 +1,120 @@
+"""Objects at the edges of what S3 takes, through the real stateful DoFns and against a server that has no bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that
+
+from model.objects import ObjectRef
+from model.parts import MAX_OBJECT, PartPlan, plan_parts
+from model.records import Part, PartOutcome, PartResult, Upload
+from model.routing import GIB, MIB
+from model.status import DestinationEvidence, SourceEvidence, Status
+from storage.config import Capabilities
+from storage.copier import CopyContext
+from tests.fixtures.s3 import S3Server
+from tests.fixtures.simulated_s3 import SimulatedS3, base64_crc, simulated_s3
+from tests.storage.ferry import Ferry, running_ferry
+from tests.transforms.examples import a_job, collected, in_process
+from transforms.assemble_parts import AssembleParts, Assembly
+from transforms.split_into_parts import SplitIntoParts
+
+CAN = Capabilities(trailing_checksum=True, signed_body=True, full_object_crc=True)
+
+
+@pytest.fixture
+def store() -> Iterator[SimulatedS3]:
+    """A server without bytes."""
+    with simulated_s3() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def ferry() -> Iterator[Ferry]:
+    """An engine and what is opened on it."""
+    with running_ferry() as running:
+        yield running
+
+
+@pytest.fixture
+def context(ferry: Ferry, store: SimulatedS3) -> CopyContext:
+    """Copies from the bucket src to the bucket dst of the store."""
+    server = S3Server("simulated", store.endpoint_url)
+    source, destination = ferry.endpoint(server, "source"), ferry.endpoint(server, "destination")
+    return ferry.context(source, "src", destination, "dst", can=CAN)
+
+
+def through_the_stateful_steps(upload: Upload, store: SimulatedS3) -> Assembly:
+    """Split, have the store take each part, and assemble, as the graph does."""
+    assemblies: list[Assembly] = []
+
+    def sent(part: Part) -> tuple[str, PartResult]:
+        size = part.length
+        return part.upload.identity, PartResult(
+            part.upload, part.number, PartOutcome.DONE, store.upload_part(part.upload.upload_id, part.number, size)
+        )
+
+    with in_process() as pipeline:
+        split = (
+            pipeline
+            | beam.Create([(upload.identity, upload)] * 2).with_output_types(tuple[str, Upload])
+            | beam.Reshuffle()
+            | SplitIntoParts(a_job())
+        )
+        assembled = (
+            split.parts
+            | "AnyOrder" >> beam.Reshuffle()
+            | "Sent" >> beam.Map(sent).with_output_types(tuple[str, PartResult])
+            | "Together" >> beam.Reshuffle()
+            | AssembleParts()
+        )
+        assert_that(assembled, collected(assemblies.extend))
+    (assembly,) = assemblies
+    return assembly
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (5 * GIB - 1, 160),
+        (5 * GIB, 160),
+        (5 * GIB + 1, 161),
+        (100 * GIB, 3_200),
+        (MAX_OBJECT, 10_000),
+    ],
+)
+def test_an_object_is_planned_numbered_combined_and_completed(
+    ferry: Ferry, store: SimulatedS3, context: CopyContext, size: int, parts: int
+) -> None:
+    there = store.put("src/large", size)
+    ref = ObjectRef(0, 0, "src", "large", None, size, there.etag, "large")
+    upload = ferry.open_upload(context, ref, 32 * MIB)
+
+    assembly = through_the_stateful_steps(upload, store)
+    record, _ = ferry.complete(context, upload, assembly.parts)
+
+    assert (record.status, record.error) == (Status.VERIFIED, None)
+    assert record.crc64nvme == base64_crc(size)
+    assert record.source_evidence is SourceEvidence.STORED_CHECKSUM
+    assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
+    made = store.objects["dst/large"]
+    assert (made.size, made.etag) == (size, record.destination_etag)
+    assert made.parts == [length for _, _, length in plan_parts(size, 32 * MIB).spans()]
+    assert len(made.parts) == parts
+    assert store.uploads == {}
+
+
+def test_ten_thousand_parts_are_listed_page_by_page(ferry: Ferry, store: SimulatedS3, context: CopyContext) -> None:
+    size = 10_000 * 5 * MIB
+    there = store.put("src/many", size)
+    upload = ferry.open_upload(context, ObjectRef(0, 0, "src", "many", None, size, there.etag, "many"), 5 * MIB)
+    for number, _, length in PartPlan(size, 5 * MIB).spans():
+        store.upload_part(upload.upload_id, number, length)
+
+    held = ferry.engine.run(ferry.steps(context).stored_parts("many", upload.upload_id))
+
+    assert len(held) == 10_000
+    assert len([request for request in store.requests if "part-number-marker" in request]) >= 10
