@@ -1,0 +1,97 @@
+"""`--part_layout=source`: the copy is cut as its source was, so both have one ETag, and the ETag proves the bytes read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from local.workload import WorkObject, content
+from tests.fixtures.compare import differences
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.scenes import MIB, WHEN, Scene
+
+SIZE = 33 * MIB + 7
+LAYOUTS: dict[str, list[int]] = {
+    "aws-cli": [8 * MIB] * 4 + [MIB + 7],
+    "rclone": [5 * MIB] * 6 + [3 * MIB + 7],
+    "console": [16 * MIB] * 2 + [MIB + 7],
+    "decimal": [10_000_000] * 3 + [SIZE - 30_000_000],
+    "one-part": [SIZE],
+    "uneven": [5 * MIB, 9 * MIB, 6 * MIB, 13 * MIB + 7],
+    "ends-as-equal-parts-would": [8 * MIB, 9 * MIB, 7 * MIB, 8 * MIB, MIB + 7],
+}
+
+
+def uploaded_by_parts(server: S3Server, bucket: str, key: str, lengths: Sequence[int]) -> dict[str, object]:
+    """Uploads an object in parts of these lengths, without checksums; the row an inventory has of it."""
+    client, body, parts, offset = server.client(), content(WorkObject(key, sum(lengths))), [], 0
+    upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+    for number, length in enumerate(lengths, start=1):
+        piece = body[offset : offset + length]
+        answer = client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=piece)
+        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
+        offset += length
+    client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
+    etag = client.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
+    return {"key": key, "size": sum(lengths), "e_tag": etag, "last_modified_date": WHEN}
+
+
+@pytest.mark.parametrize("name", ["minio", "versitygw"])
+def test_a_copy_has_its_sources_etag_whatever_the_parts_were(
+    request: pytest.FixtureRequest, name: str, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket, target = new_bucket(server), new_bucket(server)
+    server.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(server, bucket, key, lengths) for key, lengths in LAYOUTS.items()]
+    plain = server.client().put_object(Bucket=bucket, Key="plain", Body=content(WorkObject("plain", SIZE)))
+    rows.append({"key": "plain", "size": SIZE, "e_tag": plain["ETag"].strip('"'), "last_modified_date": WHEN})
+    manifest = Scene(server, bucket, rows).inventory()
+
+    ran = ferry(server, server, ledger, "--medium_up_to=8MiB", "--workers=2").run(
+        manifest, f"s3://{target}", "--part_layout=source"
+    )
+
+    assert ran.code == 0, ran.explain()
+    assert ran.statuses == {"VERIFIED": len(rows)}
+    client = server.client()
+    assert {row["key"]: client.head_object(Bucket=target, Key=str(row["key"]))["ETag"].strip('"') for row in rows} == {
+        row["key"]: row["e_tag"] for row in rows
+    }
+    assert differences((client, bucket), (client, target)) == []
+    found = {key: row["source_evidence"] for key, row in ledger.objects().items()}
+    assert found.pop("plain") in ("etag_md5", "stored_checksum")
+    assert set(found.values()) <= {"multipart_etag", "stored_checksum"}
+
+
+def test_without_the_flag_parts_have_the_size_asked_for(minio: S3Server, ferry: MakeFerry, ledger: Ledger) -> None:
+    bucket, target = new_bucket(minio), new_bucket(minio)
+    minio.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(minio, bucket, "aws-cli", LAYOUTS["aws-cli"])]
+    manifest = Scene(minio, bucket, rows).inventory()
+
+    ran = ferry(minio, minio, ledger, "--medium_up_to=8MiB").run(manifest, f"s3://{target}", "--part_size=6MiB")
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    assert minio.client().head_object(Bucket=target, Key="aws-cli")["ETag"].strip('"').endswith("-6")
+    assert ledger.objects()["aws-cli"]["source_evidence"] == "length"
+
+
+def test_the_parts_of_equal_ones_are_asked_for_twice_and_no_more(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    bucket, target, proxy = new_bucket(minio), new_bucket(minio), proxied(minio)
+    minio.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(minio, bucket, "rclone", LAYOUTS["rclone"])]
+    manifest = Scene(minio, bucket, rows).inventory()
+
+    ran = ferry(proxy.server, proxy.server, ledger, "--medium_up_to=8MiB").run(
+        manifest, f"s3://{target}", "--part_layout=source"
+    )
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    asked = [request for request in proxy.requests if "partNumber" in request.query and request.method == "HEAD"]
+    assert len(asked) == 2
