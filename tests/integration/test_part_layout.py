@@ -93,5 +93,5 @@ def test_the_parts_of_equal_ones_are_asked_for_twice_and_no_more(
     )
 
     assert ran.statuses == {"VERIFIED": 1}, ran.explain()
-    asked = [request for request in proxy.requests if "partNumber" in request.query and request.method == "HEAD"]
+    asked = [request for request in proxy.seen if "partNumber" in request.query and request.method == "HEAD"]
     assert len(asked) == 2

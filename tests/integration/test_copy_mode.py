@@ -1,0 +1,91 @@
+"""`--copy_mode`: the server copies the bytes itself where its own words prove the copy."""
+
+from __future__ import annotations
+
+
+import pytest
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+from tests.integration.test_part_layout import uploaded_by_parts
+
+OBJECTS = (*small_objects(6), WorkObject("medium", 3 * MIB), WorkObject("large", 12 * MIB + 7))
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_the_server_copies_and_no_byte_passes_here(
+    mode: str, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target, proxy = stocked(minio, new_bucket(minio), OBJECTS), new_bucket(minio), proxied(minio)
+
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT).run(
+        scene.inventory(), f"s3://{target}", f"--copy_mode={mode}"
+    )
+
+    assert ran.code == 0, ran.explain()
+    assert ran.statuses == {"VERIFIED": len(OBJECTS)}
+    assert proxy.reads(scene.bucket) == {}
+    assert differences((minio.client(), scene.bucket), (minio.client(), target)) == []
+    rows = ledger.objects().values()
+    assert {row["destination_evidence"] for row in rows} <= {"etag_md5", "stored_checksum", "multipart_etag"}
+    assert all(row["destination_etag"] == row["source_etag"] for row in rows if row["size_class"] == "small")
+
+
+def test_an_object_by_parts_keeps_its_layout(minio: S3Server, ferry: MakeFerry, ledger: Ledger) -> None:
+    bucket, target = new_bucket(minio), new_bucket(minio)
+    minio.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(minio, bucket, "large", [8 * MIB, 8 * MIB, 5])]
+
+    ran = ferry(minio, minio, ledger, *SPLIT).run(
+        Scene(minio, bucket, rows).inventory(), f"s3://{target}", "--copy_mode=server"
+    )
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    row = ledger.objects()["large"]
+    assert row["destination_etag"] == row["source_etag"] == rows[0]["e_tag"]
+    assert (row["source_evidence"], row["destination_evidence"]) == ("multipart_etag", "multipart_etag")
+
+
+def test_digests_that_are_asked_for_are_never_lost(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target, proxy = stocked(minio, new_bucket(minio), OBJECTS), new_bucket(minio), proxied(minio)
+
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT).run(
+        scene.inventory(), f"s3://{target}", "--copy_mode=auto", "--hash=sha256"
+    )
+
+    assert ran.statuses == {"VERIFIED": len(OBJECTS)}, ran.explain()
+    assert proxy.reads(scene.bucket).keys() == set(scene.keys)
+    assert all(row["sha256"] for row in ledger.objects().values() if row["size_class"] != "large")
+
+
+def test_another_endpoint_is_refused_before_anything_is_copied(
+    minio: S3Server, versitygw: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target = stocked(minio, new_bucket(minio), small_objects(2)), new_bucket(versitygw)
+
+    ran = ferry(minio, versitygw, ledger).run(scene.inventory(), f"s3://{target}", "--copy_mode=server")
+
+    assert ran.code == 2, ran.explain()
+    assert "source and destination are not one endpoint; use --copy_mode=stream" in ran.stderr
+
+
+@pytest.mark.parametrize("evidence", ["readback"])
+def test_a_copy_is_read_back_when_asked_to(
+    evidence: str, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    objects = [WorkObject("one", 100), WorkObject("two", 3 * MIB)]
+    scene, target, proxy = stocked(minio, new_bucket(minio), objects), new_bucket(minio), proxied(minio)
+
+    ran = ferry(proxy.server, proxy.server, ledger).run(
+        scene.inventory(), f"s3://{target}", "--copy_mode=server", f"--evidence={evidence}"
+    )
+
+    assert ran.statuses == {"VERIFIED": 2}, ran.explain()
+    assert {row["destination_evidence"] for row in ledger.objects().values()} == {"readback"}
+    assert proxy.reads(target) == {"one": 1, "two": 1}

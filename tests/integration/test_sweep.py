@@ -1,0 +1,120 @@
+"""`s3ferry sweep`: uploads nobody will end are found, shown, and aborted when told to; those of a live run are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from local.workload import WorkObject
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ferry import Ferry, Finished, until
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import gate
+from tests.integration.scenes import MIB, SPLIT, stocked
+
+NOW = "--older_than=0s"
+
+
+def sweep(user: Ferry, target: str, *flags: str) -> Finished:
+    """`s3ferry sweep` of a bucket."""
+    endpoint = f"--destination_endpoint_url={user.destination.endpoint_url}"
+    return user.command("sweep", f"--destination=s3://{target}/", endpoint, *flags).wait()
+
+
+def begun(server: S3Server, target: str, key: str) -> str:
+    """An upload of another tool, with one part of 5 MiB."""
+    client = server.client()
+    upload: str = client.create_multipart_upload(Bucket=target, Key=key)["UploadId"]
+    client.upload_part(Bucket=target, Key=key, UploadId=upload, PartNumber=1, Body=bytes(5 * MIB))
+    return upload
+
+
+def open_uploads(server: S3Server, target: str, key: str) -> list[Any]:
+    found: list[Any] = server.client().list_multipart_uploads(Bucket=target, Prefix=key).get("Uploads", [])
+    return found
+
+
+@pytest.fixture
+def target(minio: S3Server) -> str:
+    """An empty bucket."""
+    return new_bucket(minio)
+
+
+@pytest.fixture
+def killed(minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str) -> Ferry:
+    """A user whose run of one large object was killed between its parts, and whose lease has run out."""
+    proxy = proxied(minio)
+    user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--flush_interval=0.1", "--lease_ttl=1")
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB)])
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 4)
+    run = user.start(scene.inventory(), f"s3://{target}")
+    run.until(lambda: len(ledger.recorded_parts().get("large", ())) >= 2, "two parts are recorded")
+    run.kill_group()
+    opened.set()
+    live = "SELECT expires_at > clock_timestamp() FROM leases"
+    until(lambda: not ledger.value(live), "the lease has run out")
+    return user
+
+
+def test_an_upload_that_a_run_left_is_shown_and_kept(killed: Ferry, minio: S3Server, target: str) -> None:
+    (upload,) = open_uploads(minio, target, "large")
+
+    shown = sweep(killed, target, NOW)
+
+    assert shown.code == 0, shown.explain()
+    line, last = shown.stdout.splitlines()
+    assert upload["UploadId"] in line
+    assert "run 1" in line
+    assert f"s3://{target}/large" in line
+    assert last.startswith("1 uploads hold")
+    assert len(open_uploads(minio, target, "large")) == 1
+
+
+def test_it_is_aborted_when_told_to_and_the_next_sweep_finds_nothing(
+    killed: Ferry, minio: S3Server, ledger: Ledger, target: str
+) -> None:
+    swept = sweep(killed, target, NOW, "--yes")
+
+    assert swept.code == 0, swept.explain()
+    assert open_uploads(minio, target, "large") == []
+    assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]
+    assert sweep(killed, target, NOW).stdout == "0 uploads hold 0 B\n"
+
+
+def test_an_upload_younger_than_asked_for_is_left_alone(killed: Ferry, target: str) -> None:
+    assert sweep(killed, target).stdout == "0 uploads hold 0 B\n"
+
+
+def test_another_tools_upload_is_found_by_listing_alone(
+    minio: S3Server, ferry: MakeFerry, ledger: Ledger, target: str
+) -> None:
+    user = ferry(minio, minio, ledger)
+    assert user.command("ledger", "migrate").wait().code == 0
+    upload = begun(minio, target, "theirs")
+
+    by_ledger = sweep(user, target, NOW, "--find=ledger", "--yes")
+    listed = sweep(user, target, NOW)
+
+    assert by_ledger.stdout == "0 of 0 uploads aborted, which hold 0 B together\n"
+    assert f"listed      s3://{target}/theirs  {upload}" in listed.stdout
+    assert len(open_uploads(minio, target, "theirs")) == 1
+
+
+def test_an_upload_of_a_run_under_way_is_left_alone(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str
+) -> None:
+    proxy = proxied(minio)
+    user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--flush_interval=0.1")
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB)])
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 4)
+    run = user.start(scene.inventory(), f"s3://{target}")
+    run.until(lambda: len(ledger.recorded_parts().get("large", ())) >= 2, "two parts are recorded")
+
+    swept = sweep(user, target, NOW, "--yes")
+    opened.set()
+
+    assert swept.stdout == "0 of 0 uploads aborted, which hold 0 B together\n"
+    finished = run.wait()
+    assert finished.statuses == {"VERIFIED": 1}, finished.explain()
