@@ -6,19 +6,17 @@ comes at the same place whatever the machine's speed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 
 import pytest
 
-from local.workload import WorkObject
 from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Command, Ferry, until
 from tests.integration.ledger import Ledger
-from tests.integration.proxy import Effect, Proxy, gate
-from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+from tests.integration.proxy import Proxy, gate
+from tests.integration.scenes import SPLIT, Scene, small_objects, stocked
 
 SMALL = 80
 FLAGS = (*SPLIT, "--workers=2", "--small_unit_objects=10", "--flush_interval=0.1")
@@ -87,54 +85,3 @@ def test_a_run_killed_half_way_is_finished_by_the_next_without_repeating_what_is
         "abandoned",
         "succeeded",
     ]
-
-
-def test_a_large_object_killed_between_its_parts_is_finished_under_the_same_upload(
-    minio: S3Server, proxy: Proxy, user: Ferry, ledger: Ledger, target: str
-) -> None:
-    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB), *small_objects(3)])
-    manifest = scene.inventory()
-    proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 6)
-    first = user.start(manifest, f"s3://{target}")
-    first.until(lambda: len(ledger.recorded_parts().get("large", ())) >= 3, "three parts are recorded")
-    first.kill_group()
-
-    recorded = ledger.recorded_parts()["large"]
-    (upload,) = minio.client().list_multipart_uploads(Bucket=target)["Uploads"]
-    assert ledger.value("SELECT upload_id FROM uploads WHERE state = 'open'") == upload["UploadId"]
-    held = minio.client().list_parts(Bucket=target, Key="large", UploadId=upload["UploadId"])["Parts"]
-    assert recorded <= {part["PartNumber"] for part in held}
-
-    proxy.forget()
-    opened.set()
-    second = user.run(manifest, f"s3://{target}")
-    assert second.code == 0, second.explain()
-    assert second.statuses == {"VERIFIED": 1, "SKIPPED": 3}
-    assert not proxy.uploads(target)
-    assert proxy.parts(target) == {("large", number): 1 for number in set(range(1, 9)) - recorded}
-    assert proxy.reads(scene.bucket) == {"large": 8 - len(recorded)}
-    assert is_copied(scene, target) == []
-    assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
-    assert ledger.objects()["large"]["destination_evidence"] == "full_object_crc64nvme"
-
-
-def test_a_large_object_completed_but_not_recorded_is_proven_without_sending_a_part_again(
-    minio: S3Server, proxy: Proxy, user: Ferry, ledger: Ledger, target: str
-) -> None:
-    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 16 * MIB)])
-    manifest = scene.inventory()
-    answered = threading.Event()
-    proxy.rule = lambda request: Effect(hold_answer=answered) if request.is_complete else None
-    first = user.start(manifest, f"s3://{target}")
-    first.until(lambda: keys_of(minio.client(), target) == ["large"], "the object is at the destination")
-    first.kill_group()
-    assert ledger.count() == 0
-
-    proxy.forget()
-    answered.set()
-    second = user.run(manifest, f"s3://{target}")
-    assert second.code == 0, second.explain()
-    assert second.statuses == {"VERIFIED": 1}
-    assert (proxy.parts(target), proxy.uploads(target), proxy.reads(scene.bucket)) == ({}, {}, {})
-    assert is_copied(scene, target) == []
-    assert ledger.rows("SELECT state FROM uploads") == [{"state": "completed"}]

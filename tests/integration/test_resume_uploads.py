@@ -1,0 +1,177 @@
+"""A large object killed at each point of its way: the next run sends what is not recorded, and nothing else.
+
+A rule before the server stops the object at the point; everything is killed there, as by a loss of power; then the
+requests of the next run are counted.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+import pytest
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences, keys_of
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ferry import Ferry
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import Effect, Proxy, Request, Rule, gate
+from tests.integration.scenes import MIB, SPLIT, Scene, stocked
+
+PARTS = 8
+FLAGS = (*SPLIT, "--workers=2", "--flush_interval=0.1")
+NEVER = threading.Event()
+"""What is held until this is set is held until the test ends."""
+
+
+@pytest.fixture(params=["minio", "versitygw"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """A server that is both source and destination."""
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
+
+
+@dataclass
+class Kill:
+    """One large object of 38 MiB in 8 parts, on its way through a proxy into an empty bucket."""
+
+    user: Ferry
+    ledger: Ledger
+    proxy: Proxy
+    scene: Scene
+    manifest: str
+    target: str
+
+    def at(self, rule: Rule, reached: str) -> None:
+        """Start a run under `rule`, and kill it once `reached` (a name of a condition below) holds."""
+        self.proxy.rule = rule
+        run = self.user.start(self.manifest, f"s3://{self.target}")
+        run.until(getattr(self, reached), reached)
+        run.kill_group()
+        assert self.ledger.count() == 0
+        self.proxy.forget()
+
+    def create_is_asked(self) -> bool:
+        return bool(self.proxy.uploads(self.target))
+
+    def upload_is_there(self) -> bool:
+        return bool(self.uploads_at_destination())
+
+    def three_parts_are_recorded(self) -> bool:
+        return len(self.recorded()) >= 3
+
+    def complete_is_asked(self) -> bool:
+        return any(request.is_complete for request in self.proxy.asked(self.target))
+
+    def object_is_there(self) -> bool:
+        return keys_of(self.scene.server.client(), self.target) == ["large"]
+
+    def recorded(self) -> set[int]:
+        return self.ledger.recorded_parts().get("large", set())
+
+    def uploads_at_destination(self) -> list[str]:
+        listed = self.scene.server.client().list_multipart_uploads(Bucket=self.target, Prefix="large")
+        return [upload["UploadId"] for upload in listed.get("Uploads", [])]
+
+    def finish(self) -> None:
+        """The next run, to its end: the object is there and proven, and no upload is left."""
+        ran = self.user.run(self.manifest, f"s3://{self.target}")
+        assert ran.code == 0, ran.explain()
+        assert ran.statuses == {"VERIFIED": 1}
+        client = self.scene.server.client()
+        assert differences((client, self.scene.bucket), (client, self.target)) == []
+        assert self.uploads_at_destination() == []
+        assert self.ledger.objects()["large"]["destination_evidence"] == "full_object_crc64nvme"
+        assert self.ledger.rows("SELECT state FROM uploads") == [{"state": "completed"}]
+
+    def sent(self) -> dict[str, object]:
+        """What the finishing run asked for: uploads created, parts sent, parts read, Completes."""
+        completes = [request for request in self.proxy.asked(self.target) if request.is_complete]
+        parts = self.proxy.parts(self.target)
+        assert set(parts.values()) <= {1}
+        return {
+            "creates": self.proxy.uploads(self.target).total(),
+            "parts": {number for _, number in parts},
+            "reads": self.proxy.reads(self.scene.bucket).total(),
+            "completes": len(completes),
+        }
+
+
+@pytest.fixture
+def kill(server: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger) -> Kill:
+    """A large object whose run can be killed."""
+    proxy = proxied(server)
+    scene = stocked(server, new_bucket(server), [WorkObject("large", 38 * MIB)])
+    user = ferry(proxy.server, proxy.server, ledger, *FLAGS)
+    return Kill(user, ledger, proxy, scene, scene.inventory(), new_bucket(server))
+
+
+def held(request: Request, *, is_it: bool) -> Effect | None:
+    return Effect(hold=NEVER) if is_it and not request.is_probe else None
+
+
+def unanswered(request: Request, *, is_it: bool) -> Effect | None:
+    return Effect(hold_answer=NEVER) if is_it and not request.is_probe else None
+
+
+def test_before_create(kill: Kill) -> None:
+    kill.at(lambda request: held(request, is_it=request.is_create), "create_is_asked")
+    assert kill.uploads_at_destination() == []
+
+    kill.finish()
+    assert kill.sent() == {"creates": 1, "parts": set(range(1, PARTS + 1)), "reads": PARTS, "completes": 1}
+
+
+def test_after_create_and_before_it_is_recorded(kill: Kill) -> None:
+    kill.at(lambda request: unanswered(request, is_it=request.is_create), "upload_is_there")
+    assert kill.ledger.rows("SELECT upload_id FROM uploads") == [{"upload_id": ""}]
+
+    kill.finish()
+    assert kill.sent() == {"creates": 0, "parts": set(range(1, PARTS + 1)), "reads": PARTS, "completes": 1}
+
+
+def test_between_parts(kill: Kill) -> None:
+    rule, _ = gate(lambda request: request.bucket == kill.target and request.is_part, 6)
+    kill.at(rule, "three_parts_are_recorded")
+    recorded = kill.recorded()
+    (upload_id,) = kill.uploads_at_destination()
+    assert kill.ledger.value("SELECT upload_id FROM uploads WHERE state = 'open'") == upload_id
+
+    kill.finish()
+    left = set(range(1, PARTS + 1)) - recorded
+    assert kill.sent() == {"creates": 0, "parts": left, "reads": len(left), "completes": 1}
+
+
+def test_between_the_last_part_and_complete(kill: Kill) -> None:
+    kill.at(lambda request: held(request, is_it=request.is_complete), "complete_is_asked")
+    assert kill.recorded() == set(range(1, PARTS + 1))
+
+    kill.finish()
+    assert kill.sent() == {"creates": 0, "parts": set(), "reads": 0, "completes": 1}
+
+
+def test_after_complete_and_before_the_object_is_recorded(kill: Kill) -> None:
+    kill.at(lambda request: unanswered(request, is_it=request.is_complete), "object_is_there")
+
+    kill.finish()
+    assert kill.sent() == {"creates": 0, "parts": set(), "reads": 0, "completes": 0}
+
+
+def test_a_source_that_has_changed_since_is_begun_anew_and_its_old_upload_aborted(kill: Kill) -> None:
+    rule, _ = gate(lambda request: request.bucket == kill.target and request.is_part, 6)
+    kill.at(rule, "three_parts_are_recorded")
+    changed = stocked(kill.scene.server, new_bucket(kill.scene.server), [WorkObject("large", 38 * MIB - 1)])
+    body = kill.scene.server.client().get_object(Bucket=changed.bucket, Key="large")["Body"].read()
+    put = kill.scene.server.client().put_object(Bucket=kill.scene.bucket, Key="large", Body=body)
+    row = changed.rows[0] | {"e_tag": put["ETag"].strip('"')}
+    kill.manifest = kill.scene.inventory([row], config_id="next")
+
+    ran = kill.user.run(kill.manifest, f"s3://{kill.target}")
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    assert kill.sent() == {"creates": 1, "parts": set(range(1, PARTS + 1)), "reads": PARTS, "completes": 1}
+    assert kill.uploads_at_destination() == []
+    states = kill.ledger.rows("SELECT state::text FROM uploads ORDER BY started_at")
+    assert [row["state"] for row in states] == ["aborted", "completed"]
