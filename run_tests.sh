@@ -11,7 +11,7 @@ venv=${S3FERRY_TEST_VENV:-$here/.venv-test}
 ensure_venv "$here" "$venv" local,test
 
 cd "$here"
-tests/install_tools.sh || [ "${CI:-}" != true ]
+PATH=$venv/bin:$PATH tests/install_tools.sh || [ "${CI:-}" != true ]
 PATH=$venv/bin:$PATH
 ruff check --extend-exclude .venv-test .
 ruff format --check --extend-exclude .venv-test .

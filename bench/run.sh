@@ -13,7 +13,8 @@ case " $* " in
   *" --help "* | *" -h "*) ;;
   *)
     "$root/tests/install_tools.sh" minio
-    "$here/install_peers.sh" "$venv/bin/python" rclone mc s3sync
+    "$root/tests/install_tools.sh" rclone || echo "bench/run.sh: rclone is left out" >&2
+    "$here/install_peers.sh"
     ;;
 esac
 exec "$venv/bin/python" -m bench.compare "$@"

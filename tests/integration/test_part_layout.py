@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import pytest
+from boto3.s3.transfer import TransferConfig
 
 from local.workload import WorkObject, content
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
+from tests.fixtures.tools import tool
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ledger import Ledger
 from tests.integration.scenes import MIB, WHEN, Scene
@@ -35,8 +40,13 @@ def uploaded_by_parts(server: S3Server, bucket: str, key: str, lengths: Sequence
         parts.append({"PartNumber": number, "ETag": answer["ETag"]})
         offset += length
     client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
-    etag = client.head_object(Bucket=bucket, Key=key)["ETag"].strip('"')
+    etag = etags_of(server, bucket, [key])[key]
     return {"key": key, "size": sum(lengths), "e_tag": etag, "last_modified_date": WHEN}
+
+
+def etags_of(server: S3Server, bucket: str, keys: Iterable[str]) -> dict[str, str]:
+    client = server.client()
+    return {key: client.head_object(Bucket=bucket, Key=key)["ETag"].strip('"') for key in keys}
 
 
 @pytest.mark.parametrize("name", ["minio", "versitygw"])
@@ -57,14 +67,69 @@ def test_a_copy_has_its_sources_etag_whatever_the_parts_were(
 
     assert ran.code == 0, ran.explain()
     assert ran.statuses == {"VERIFIED": len(rows)}
-    client = server.client()
-    assert {row["key"]: client.head_object(Bucket=target, Key=str(row["key"]))["ETag"].strip('"') for row in rows} == {
-        row["key"]: row["e_tag"] for row in rows
-    }
-    assert differences((client, bucket), (client, target)) == []
+    etags = {str(row["key"]): row["e_tag"] for row in rows}
+    assert etags_of(server, target, etags) == etags
+    assert differences((server.client(), bucket), (server.client(), target)) == []
     found = {key: row["source_evidence"] for key, row in ledger.objects().items()}
     assert found.pop("plain") in ("etag_md5", "stored_checksum")
     assert set(found.values()) <= {"multipart_etag", "stored_checksum"}
+
+
+def uploaded_by_aws_cli(server: S3Server, file: Path, bucket: str, key: str, chunk: str) -> None:
+    settings = file.with_suffix(".aws")
+    settings.write_text(f"[default]\ns3 =\n  multipart_chunksize = {chunk}\n  multipart_threshold = {chunk}\n")
+    command = [str(tool("aws")), "s3", "cp", "--quiet", f"--endpoint-url={server.endpoint_url}", str(file)]
+    subprocess.run([*command, f"s3://{bucket}/{key}"], env=keys_for(server, AWS_CONFIG_FILE=str(settings)), check=True)
+
+
+def uploaded_by_rclone(server: S3Server, file: Path, bucket: str, key: str, chunk: str) -> None:
+    remote = f":s3,provider=Other,env_auth=true,endpoint='{server.endpoint_url}':{bucket}/{key}"
+    flags = ["--config=", f"--s3-chunk-size={chunk}", "--s3-upload-cutoff=5Mi", "--s3-no-check-bucket"]
+    subprocess.run([str(tool("rclone")), "copyto", *flags, str(file), remote], env=keys_for(server), check=True)
+
+
+def uploaded_by_boto3(server: S3Server, file: Path, bucket: str, key: str, chunk: str) -> None:
+    settings = TransferConfig(multipart_threshold=int(chunk), multipart_chunksize=int(chunk))
+    server.client().upload_file(str(file), bucket, key, Config=settings)
+
+
+def keys_for(server: S3Server, **more: str) -> dict[str, str]:
+    """The environment of a client of `server`."""
+    credentials = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
+    return {"PATH": os.environ["PATH"], "AWS_REGION": server.region, **credentials, **more}
+
+
+CLIENTS = {
+    "aws-cli-8MB": (uploaded_by_aws_cli, "8MB"),
+    "aws-cli-10MB": (uploaded_by_aws_cli, "10MB"),
+    "rclone-5Mi": (uploaded_by_rclone, "5Mi"),
+    "rclone-12Mi": (uploaded_by_rclone, "12Mi"),
+    "boto3-7MiB": (uploaded_by_boto3, str(7 * MIB)),
+    "boto3-whole": (uploaded_by_boto3, str(64 * MIB)),
+}
+
+
+@pytest.mark.parametrize("name", ["minio", "versitygw"])
+def test_a_copy_has_its_sources_etag_whichever_client_uploaded_it(
+    request: pytest.FixtureRequest, name: str, tmp_path: Path, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    bucket, target, file = new_bucket(server), new_bucket(server), tmp_path / "file"
+    server.client().create_bucket(Bucket=f"{bucket}-inventory")
+    file.write_bytes(content(WorkObject("file", SIZE)))
+    for key, (upload, chunk) in CLIENTS.items():
+        upload(server, file, bucket, key, chunk)
+    etags = etags_of(server, bucket, CLIENTS)
+    rows = [{"key": key, "size": SIZE, "e_tag": etag, "last_modified_date": WHEN} for key, etag in etags.items()]
+
+    ran = ferry(server, server, ledger, "--medium_up_to=8MiB", "--workers=2").run(
+        Scene(server, bucket, rows).inventory(), f"s3://{target}", "--part_layout=source"
+    )
+
+    assert ran.statuses == {"VERIFIED": len(CLIENTS)}, ran.explain()
+    assert len(set(etags.values())) == len(CLIENTS)
+    assert etags_of(server, target, CLIENTS) == etags
+    assert differences((server.client(), bucket), (server.client(), target)) == []
 
 
 def test_without_the_flag_parts_have_the_size_asked_for(minio: S3Server, ferry: MakeFerry, ledger: Ledger) -> None:

@@ -1,0 +1,62 @@
+# Sourced. Programs that are not Python's, in a cache outside the checkout: each as NAME-VERSION in $cache.
+# A list has lines of: name, kind (go, cargo, wheel, venv), package, version.
+
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/tools
+
+# needs PROGRAM NAME: whether PROGRAM is there to build NAME with; says so if not.
+needs() {
+  command -v "$1" >/dev/null && return
+  echo "$2 is built with $1, which is not installed" >&2
+  return 1
+}
+
+# install_tool PYTHON NAME KIND PACKAGE VERSION SCRATCH: leaves it in the cache. PYTHON has pip.
+install_tool() {
+  local python=$1 name=$2 kind=$3 package=$4 version=$5 scratch=$6
+  local target=$cache/$name-$version
+  local pip=(-m pip install --quiet --disable-pip-version-check --no-input)
+  case $kind in
+    go)
+      needs go "$name" && GOBIN=$scratch GOFLAGS=-trimpath go install "$package@$version"
+      ;;
+    cargo)
+      needs cargo "$name" && CARGO_TARGET_DIR=$scratch/target cargo install --quiet --locked --no-track \
+        --root "$scratch/cargo" "$package" --version "$version" && mv "$scratch/cargo/bin/$name" "$scratch/$name"
+      ;;
+    wheel)
+      "$python" "${pip[@]}" --no-deps --prefix "$scratch/wheel" "$package==$version" \
+        && mv "$scratch/wheel/bin/$name" "$scratch/$name"
+      ;;
+    venv)
+      # its scripts name their interpreter by its path, so it is made where it stays
+      "$python" -m venv --clear "$cache/venv-$name-$version" \
+        && "$cache/venv-$name-$version/bin/python" "${pip[@]}" "$package==$version" \
+        && ln -s "$cache/venv-$name-$version/bin/$name" "$scratch/$name"
+      ;;
+    *)
+      echo "$name is to be installed by $kind; go, cargo, wheel and venv are known" >&2
+      return 1
+      ;;
+  esac && mv "$scratch/$name" "$target.$$" && mv "$target.$$" "$target"
+}
+
+# install_tools LIST PYTHON [NAME...]: all tools of LIST, or those named; what is there already is left alone.
+# Fails at the end, with a line for each that could not be installed.
+install_tools() {
+  local list=$1 python=$2 failed=0 scratch name kind package version
+  shift 2
+  mkdir -p "$cache"
+  scratch=$(mktemp -d)
+  while read -r name kind package version; do
+    case $name in '' | '#'*) continue ;; esac
+    if [ $# -gt 0 ] && [[ " $* " != *" $name "* ]]; then continue; fi
+    if [ -x "$cache/$name-$version" ]; then continue; fi
+    echo "installing $name $version (some minutes)"
+    if ! install_tool "$python" "$name" "$kind" "$package" "$version" "$scratch" </dev/null; then
+      echo "$name $version could not be installed" >&2
+      failed=1
+    fi
+  done <"$list"
+  rm -rf "$scratch"
+  return "$failed"
+}
