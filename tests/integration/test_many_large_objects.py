@@ -1,0 +1,54 @@
+"""Many large objects at once: their uploads are opened side by side, and completed side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from local.workload import WorkObject
+from tests.fixtures.compare import differences
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import Effect, Request
+from tests.integration.scenes import MIB, stocked
+
+OBJECTS = 200
+TOGETHER = 8
+
+
+class Gathered:
+    """Holds each request that matches until `TOGETHER` of them wait: one by one they would wait for ever."""
+
+    def __init__(self, matches: Callable[[Request], bool]) -> None:
+        self._matches = matches
+        self._waiting = 0
+        self.met = threading.Event()
+
+    def effect(self, request: Request) -> Effect | None:
+        if request.is_probe or not self._matches(request):
+            return None
+        self._waiting += 1
+        if self._waiting >= TOGETHER:
+            self.met.set()
+        return Effect(hold=self.met)
+
+
+def test_opens_and_completes_run_side_by_side(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    objects = [WorkObject(f"large/{number:03}", MIB + 1) for number in range(OBJECTS)]
+    scene = stocked(minio, new_bucket(minio), objects)
+    opens, completes = Gathered(lambda request: request.is_create), Gathered(lambda request: request.is_complete)
+    proxy.rule = lambda request: opens.effect(request) or completes.effect(request)
+
+    ran = ferry(proxy.server, proxy.server, ledger, "--medium_up_to=1MiB", "--workers=2").run(
+        scene.inventory(), f"s3://{target}"
+    )
+
+    assert ran.statuses == {"VERIFIED": OBJECTS}, ran.explain()
+    assert ran.classes["large"] == {"VERIFIED": OBJECTS}
+    assert (opens.met.is_set(), completes.met.is_set()) == (True, True)
+    assert proxy.uploads(target).total() == len(proxy.parts(target)) == OBJECTS
+    assert differences((minio.client(), scene.bucket), (minio.client(), target)) == []
