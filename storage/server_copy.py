@@ -2,7 +2,7 @@
 
 No byte passes here, so there are no digests of our own: what the server says of both objects is compared, and is
 all the evidence there is. CopyObject takes up to 5 GiB, UploadPartCopy copies the parts of larger ones; both are
-pinned by `x-amz-copy-source-if-match`. Repeatable: the same bytes are written again.
+pinned by `x-amz-copy-source-if-match`. The control client repeats requests that fail for a moment. Repeatable: the same bytes are written again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from storage.checksums import CRC32C, CRC64NVME, SHA256, expected_of, is_md5_eta
 from storage.config import SOURCE
 from storage.copier import CopyMode, ObjectCopy, status_of
 from storage.multipart import Multipart, PinnedSource
-from storage.retry import repeated
 from storage.written import head_written, read_back, remove_written
 
 _STORED = (CRC64NVME, SHA256, CRC32C)
@@ -109,7 +108,7 @@ class _ServerCopy:
 
     async def run(self) -> IntegrityRecord:
         context = self._context
-        await repeated(self._copy, context.limits.attempts)
+        await self._copy()
         self._headers = await head_written(context, self._ref.destination_key)
         try:
             self._shown = shown_by(self._pinned.headers, self._headers)
@@ -125,7 +124,7 @@ class _ServerCopy:
 
     async def _copy(self) -> None:
         context, key = self._context, self._ref.destination_key
-        self._attempts += 1
+        self._attempts = 1
         await context.requests.take(1)
         more = {"ChecksumAlgorithm": "CRC64NVME"} if context.destination_can.full_object_crc else {}
         # its refusals are about the source: gone, changed, not to be read
@@ -192,13 +191,11 @@ def _etag_of(answer: Mapping[str, Any], result: str) -> str:
 
 async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
     """Copy one part by UploadPartCopy. A failure of it is a value; RunBroken and Stopped come out."""
-    context, upload, attempts = steps.context, part.upload, 0
+    upload = part.upload
     more = {} if not upload.source.size else {"CopySourceRange": f"bytes={part.offset}-{part.offset + part.length - 1}"}
 
-    async def copy() -> PartRecord:
-        nonlocal attempts
-        attempts += 1
-        await context.requests.take(1)
+    try:
+        await steps.context.requests.take(1)
         answer = await steps.control(
             "UploadPartCopy",
             "upload_part_copy",
@@ -210,12 +207,9 @@ async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
             **more,
         )
         etag = _etag_of(answer, "CopyPartResult")
-        crc = answer["CopyPartResult"].get("ChecksumCRC64NVME")
-        return PartRecord(part.number, part.length, etag, None, None, crc)
-
-    try:
-        record = await repeated(copy, context.limits.attempts)
     except TransferError as error:
         failed = PartOutcome.FAILED
-        return PartResult(upload, part.number, failed, None, status_of(error), error.message, attempts)
-    return PartResult(upload, part.number, PartOutcome.DONE, record, attempts=attempts)
+        return PartResult(upload, part.number, failed, None, status_of(error), error.message, attempts=1)
+    crc = answer["CopyPartResult"].get("ChecksumCRC64NVME")
+    record = PartRecord(part.number, part.length, etag, None, None, crc)
+    return PartResult(upload, part.number, PartOutcome.DONE, record, attempts=1)
