@@ -51,9 +51,9 @@ def put_large(client: Any, bucket: str, key: str, blocks: int, block: bytes) -> 
     return key, blocks * len(block), done["ETag"].strip('"')
 
 
-def test_a_400_mb_object_by_parts_takes_at_most_90_mib(ferry: Ferry, minio: S3Server, bucket: MakeBucket) -> None:
+def test_a_2_gib_object_by_parts_takes_at_most_90_mib(ferry: Ferry, minio: S3Server, bucket: MakeBucket) -> None:
     client, source, destination = ferry.boto(minio), bucket(minio), bucket(minio)
-    large = put_large(client, source, "large", 20, os.urandom(20_000_000))
+    large = put_large(client, source, "large", 64, os.urandom(32 * MIB))
     copied, risen = rise(minio, source, destination, large=large)
     client.delete_object(Bucket=source, Key="large")
     client.delete_object(Bucket=destination, Key="copy")
