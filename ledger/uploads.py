@@ -166,7 +166,7 @@ def close_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str, s
 def left_uploads(conn: Connection, endpoint: str, bucket: str, prefix: str) -> list[LeftUpload]:
     """The uploads that stand open below `prefix` of a destination, whatever their job. A read."""
     rows = conn.execute(
-        "SELECT identity, upload_id, destination_key, job, run_id, extract(epoch FROM started_at)::float8,"
+        "SELECT identity, upload_id, destination_key, job, run_id, extract(epoch FROM started_at)::float8,"  # noqa: S608
         f" {_IS_LIVE} FROM uploads u WHERE state = 'open' AND destination_endpoint = %s AND destination_bucket = %s"
         " AND starts_with(destination_key, %s)",
         (endpoint, bucket, prefix),
@@ -177,7 +177,7 @@ def left_uploads(conn: Connection, endpoint: str, bucket: str, prefix: str) -> l
 def close_left(conn: Connection, left: LeftUpload) -> None:
     """Marks an upload that was swept as aborted; repeatable, and nothing once a run has taken it up again."""
     conn.execute(
-        "UPDATE uploads u SET state = 'aborted', closed_at = clock_timestamp()"
+        "UPDATE uploads u SET state = 'aborted', closed_at = clock_timestamp()"  # noqa: S608
         f" WHERE identity = %s AND upload_id = %s AND state = 'open' AND NOT {_IS_LIVE}",
         (left.identity, left.upload_id),
     )

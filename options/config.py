@@ -51,11 +51,11 @@ class RoutingOptions:
     small_unit_bytes: int = 64 * 1024 * 1024
     medium_unit_objects: int = 4
     part_size_bytes: int = 32 * 1024 * 1024
+    slice_rows: int = 500_000
     part_layout: str = "size"
     """size: equal parts of `part_size_bytes`; source: cut as the source object was, so that ETags agree."""
     max_parts: int = 10_000
     """Most parts of one upload the destination takes."""
-    slice_rows: int = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,6 @@ class CopyPolicy:
 
     evidence: str = "auto"
     """auto (the best grade without a second read), etag, server or readback."""
-    copy_mode: str = "stream"
-    """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
     on_change: str = "report"
     on_mismatch: str = "remove"
     source_etag: str = "md5"
@@ -86,6 +84,8 @@ class CopyPolicy:
     """Caps for the whole job; 0 means none."""
     hash: str = "auto"
     """The digests the ledger keeps: auto, or names with commas between (`options.copying.DIGESTS`)."""
+    copy_mode: str = "stream"
+    """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
 
 
 @dataclass(frozen=True, slots=True)

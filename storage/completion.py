@@ -137,7 +137,9 @@ class _Completion:
             if expected.value != read:
                 name = (expected.algorithm or "").upper()
                 raise Mismatch(f"source: its stored {name} is {expected.value}, the parts read have {read}")
-        elif not self._upload.on_server and self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5:
+        elif (
+            not self._upload.on_server and self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5
+        ):
             self._compare_source_etag(pinned.headers)
 
     def _compare_source_etag(self, headers: Mapping[str, str]) -> None:

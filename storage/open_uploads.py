@@ -1,4 +1,4 @@
-"""Multipart uploads that a bucket holds open: listed, weighed and aborted. Blocking, by the control plane; repeatable."""
+"""Multipart uploads that a bucket holds open: listed, weighed, aborted. Blocking, by the control plane; repeatable."""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 
 No byte passes here, so there are no digests of our own: what the server says of both objects is compared, and is
 all the evidence there is. CopyObject takes up to 5 GiB, UploadPartCopy copies the parts of larger ones; both are
-pinned by `x-amz-copy-source-if-match`. The control client repeats requests that fail for a moment. Repeatable: the same bytes are written again.
+pinned by `x-amz-copy-source-if-match`. Requests that fail for a moment are repeated by the control client.
+Repeatable: the same bytes are written again.
 """
 
 from __future__ import annotations
@@ -115,9 +116,7 @@ class _ServerCopy:
             if context.rules.evidence is Grade.READBACK:
                 self._shown = await self._read_back()
         except Mismatch as error:
-            removed = await remove_written(
-                context, self._ref.destination_key, version=self._version, etag=self._etag
-            )
+            removed = await remove_written(context, self._ref.destination_key, version=self._version, etag=self._etag)
             raise Mismatch(f"{error.message}; {removed}") from None
         proven = meets(self._shown.destination, context.rules.evidence or Grade.ETAG)
         return self.record(Status.VERIFIED if proven else Status.COPIED, None)
@@ -126,7 +125,7 @@ class _ServerCopy:
         context, key = self._context, self._ref.destination_key
         self._attempts = 1
         await context.requests.take(1)
-        more = {"ChecksumAlgorithm": "CRC64NVME"} if context.destination_can.full_object_crc else {}
+        more: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME"} if context.destination_can.full_object_crc else {}
         # its refusals are about the source: gone, changed, not to be read
         answer = await self._steps.control(
             "CopyObject", "copy_object", key, side=SOURCE, **copy_source(self._ref, self._pinned.etag), **more
@@ -192,7 +191,9 @@ def _etag_of(answer: Mapping[str, Any], result: str) -> str:
 async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
     """Copy one part by UploadPartCopy. A failure of it is a value; RunBroken and Stopped come out."""
     upload = part.upload
-    more = {} if not upload.source.size else {"CopySourceRange": f"bytes={part.offset}-{part.offset + part.length - 1}"}
+    more: dict[str, Any] = {}
+    if upload.source.size:
+        more["CopySourceRange"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
 
     try:
         await steps.context.requests.take(1)

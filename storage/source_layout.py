@@ -95,9 +95,7 @@ class _Asking:
 
         async def head() -> Mapping[str, str]:
             await context.requests.take(1)
-            return await context.source.head_part(
-                ref.bucket, ref.key, number, etag=self._etag, version=ref.version_id
-            )
+            return await context.source.head_part(ref.bucket, ref.key, number, etag=self._etag, version=ref.version_id)
 
         headers = await repeated(head, context.limits.attempts)
         if headers.get("x-amz-mp-parts-count") != str(count):

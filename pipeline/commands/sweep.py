@@ -117,7 +117,8 @@ class _Sweep:
         upload, left = found
         begun = datetime.fromtimestamp(upload.initiated, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         by = f"run {left.run_id}" if left is not None else "listed"
-        return f"{begun}  {human_bytes(weight):>10}  {by:<10}  s3://{self._bucket}/{printable(upload.key)}  {upload.upload_id}"
+        place = f"s3://{self._bucket}/{printable(upload.key)}"
+        return f"{begun}  {human_bytes(weight):>10}  {by:<10}  {place}  {upload.upload_id}"
 
     # act
 

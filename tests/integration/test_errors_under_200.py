@@ -56,9 +56,7 @@ class Copy:
 
 
 @pytest.fixture(params=list(CASES))
-def copy(
-    request: pytest.FixtureRequest, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
-) -> Copy:
+def copy(request: pytest.FixtureRequest, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger) -> Copy:
     proxy = proxied(minio)
     return Copy(minio, proxy, ferry(proxy.server, proxy.server, ledger, *SPLIT), request.param)
 

@@ -1,4 +1,4 @@
-"""`--part_layout=source`: the copy is cut as its source was, so both have one ETag, and the ETag proves the bytes read."""
+"""`--part_layout=source`: the copy is cut as its source was, so both have one ETag, which proves the bytes read."""
 
 from __future__ import annotations
 
