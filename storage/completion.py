@@ -19,6 +19,7 @@ from model.errors import (
     TransferError,
     UploadGone,
 )
+from model.parts import plan_as
 from model.records import IntegrityRecord, Layout, PartRecord, Upload
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.checksums import (
@@ -35,6 +36,7 @@ from storage.checksums import (
 from storage.copier import status_of, wanted_grade
 from storage.multipart import Multipart, PinnedSource, UploadEnd
 from storage.server_copy import shown_by
+from storage.source_layout import is_cut_as
 from storage.written import head_written, read_back, remove_written
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
@@ -140,15 +142,21 @@ class _Completion:
         elif (
             not self._upload.on_server and self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5
         ):
-            self._compare_source_etag(pinned.headers)
+            await self._compare_source_etag(pinned.headers)
 
-    def _compare_source_etag(self, headers: Mapping[str, str]) -> None:
+    async def _compare_source_etag(self, headers: Mapping[str, str]) -> None:
         """Compare the ETag that the parts read compose with the source's: parts are cut as its own were."""
+        upload = self._upload
         composed = _composed([part.md5 for part in self._parts])
-        if composed == self._upload.source_etag:
+        if composed == upload.source_etag:
             self._expected = Expected(SourceEvidence.MULTIPART_ETAG)
-        elif self._upload.layout is Layout.SOURCE and etag_shows_md5(headers):
-            raise Mismatch(f"source: its ETag is {self._upload.source_etag}, the parts read have {composed}")
+        elif upload.layout is Layout.SOURCE and etag_shows_md5(headers):
+            cut = plan_as([part.size for part in self._parts])
+            if cut is None or await is_cut_as(self._context, upload.source, upload.source_etag, cut):
+                raise Mismatch(
+                    f"source: its ETag is {upload.source_etag}, the parts read have {composed}; "
+                    "where ETags are not made of MD5s, use --source_etag=opaque"
+                )
 
     async def _complete(self) -> None:
         upload, key = self._upload, self._upload.source.destination_key

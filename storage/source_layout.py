@@ -61,11 +61,27 @@ async def source_layout(context: CopyContext, ref: ObjectRef, etag: str, limits:
     return SourceLayout(plan, certain=True) if plan is not None else None
 
 
+async def is_cut_as(context: CopyContext, ref: ObjectRef, etag: str, plan: PartPlan) -> bool:
+    """Whether each part of `ref`, pinned by `etag`, has the length the plan gives it: a request for every part.
+
+    Raises what reading the source raises when it is gone, changed or out of reach.
+    """
+    lengths = await _each_length(_Asking(context, ref, etag), plan.count)
+    return lengths == [length for _, _, length in plan.spans()]
+
+
 async def _lengths(asking: _Asking, size: int, count: int, first: int) -> int | list[int]:
-    """The size of equal parts, or the length of each part where they are not equal."""
+    """The size of equal parts, or the length of each part where they are not equal.
+
+    Parts count as equal when the first and the last are as in equal parts; where the ETag disagrees, all are asked for.
+    """
     last = size - (count - 1) * first
     if count == 1 or (0 < last <= first and await asking.length(count, count) == last):
         return first
+    return await _each_length(asking, count)
+
+
+async def _each_length(asking: _Asking, count: int) -> list[int]:
     gate = asyncio.Semaphore(_HEADS_AT_ONCE)
 
     async def length(number: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from boto3.s3.transfer import TransferConfig
 
-from local.workload import WorkObject, content
+from local.workload import content
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
 from tests.fixtures.tools import tool
@@ -26,13 +26,14 @@ LAYOUTS: dict[str, list[int]] = {
     "decimal": [10_000_000] * 3 + [SIZE - 30_000_000],
     "one-part": [SIZE],
     "uneven": [5 * MIB, 9 * MIB, 6 * MIB, 13 * MIB + 7],
-    "ends-as-equal-parts-would": [8 * MIB, 9 * MIB, 7 * MIB, 8 * MIB, MIB + 7],
 }
+SHIFTED = [8 * MIB, 9 * MIB, 7 * MIB, 8 * MIB, MIB + 7]
+"""Its first and last part are those of equal parts."""
 
 
 def uploaded_by_parts(server: S3Server, bucket: str, key: str, lengths: Sequence[int]) -> dict[str, object]:
     """Uploads an object in parts of these lengths, without checksums; the row an inventory has of it."""
-    client, body, parts, offset = server.client(), content(WorkObject(key, sum(lengths))), [], 0
+    client, body, parts, offset = server.client(), b"".join(content(key, sum(lengths))), [], 0
     upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
     for number, length in enumerate(lengths, start=1):
         piece = body[offset : offset + length]
@@ -57,7 +58,7 @@ def test_a_copy_has_its_sources_etag_whatever_the_parts_were(
     bucket, target = new_bucket(server), new_bucket(server)
     server.client().create_bucket(Bucket=f"{bucket}-inventory")
     rows = [uploaded_by_parts(server, bucket, key, lengths) for key, lengths in LAYOUTS.items()]
-    plain = server.client().put_object(Bucket=bucket, Key="plain", Body=content(WorkObject("plain", SIZE)))
+    plain = server.client().put_object(Bucket=bucket, Key="plain", Body=b"".join(content("plain", SIZE)))
     rows.append({"key": "plain", "size": SIZE, "e_tag": plain["ETag"].strip('"'), "last_modified_date": WHEN})
     manifest = Scene(server, bucket, rows).inventory()
 
@@ -116,7 +117,7 @@ def test_a_copy_has_its_sources_etag_whichever_client_uploaded_it(
     server: S3Server = request.getfixturevalue(name)
     bucket, target, file = new_bucket(server), new_bucket(server), tmp_path / "file"
     server.client().create_bucket(Bucket=f"{bucket}-inventory")
-    file.write_bytes(content(WorkObject("file", SIZE)))
+    file.write_bytes(b"".join(content("file", SIZE)))
     for key, (upload, chunk) in CLIENTS.items():
         upload(server, file, bucket, key, chunk)
     etags = etags_of(server, bucket, CLIENTS)
@@ -160,3 +161,22 @@ def test_the_parts_of_equal_ones_are_asked_for_twice_and_no_more(
     assert ran.statuses == {"VERIFIED": 1}, ran.explain()
     asked = [request for request in proxy.seen if "partNumber" in request.query and request.method == "HEAD"]
     assert len(asked) == 2
+
+
+def test_a_layout_its_ends_do_not_show_is_found_out_before_it_counts_as_a_mismatch(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    bucket, target, proxy = new_bucket(minio), new_bucket(minio), proxied(minio)
+    minio.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(minio, bucket, "shifted", SHIFTED)]
+    manifest = Scene(minio, bucket, rows).inventory()
+
+    ran = ferry(proxy.server, proxy.server, ledger, "--medium_up_to=8MiB").run(
+        manifest, f"s3://{target}", "--part_layout=source"
+    )
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    assert differences((minio.client(), bucket), (minio.client(), target)) == []
+    assert ledger.objects()["shifted"]["source_evidence"] == "length"
+    asked = [request.query["partNumber"] for request in proxy.asked(bucket) if "partNumber" in request.query]
+    assert sorted(asked) == ["1", "1", "2", "3", "4", "5", "5"]
