@@ -109,8 +109,8 @@ class _Completion:
             await self._verify()
         except Mismatch as error:
             raise Mismatch(f"{error.message}; {await self._clean_up()}") from None
-        can = self._context.destination_can
-        wanted = wanted_grade(self._context.rules, can, server_proves=can.full_object_crc)
+        can, proves = self._context.destination_can, self._upload.full_object_crc
+        wanted = wanted_grade(self._context.rules, can, server_proves=proves)
         return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, None)
 
     def _plan(self) -> None:

@@ -59,7 +59,6 @@ class Multipart:
         self._context = context
         self._threads = threads
         self._bucket = context.rules.destination_bucket
-        self._crc = context.destination_can.full_object_crc
 
     @property
     def context(self) -> CopyContext:
@@ -102,10 +101,13 @@ class Multipart:
         ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
         return ref, await self.pin(ref)
 
-    async def create(self, ref: ObjectRef, pinned: PinnedSource) -> str:
-        """Create an upload with the source's metadata and return its id."""
+    async def create(self, ref: ObjectRef, pinned: PinnedSource, *, full_object_crc: bool) -> str:
+        """Create an upload with the source's metadata and return its id.
+
+        `full_object_crc`: every part will bring its CRC64NVME, and Complete that of the whole.
+        """
         context, headers = self._context, carried_headers(pinned.headers)
-        if self._crc:
+        if full_object_crc:
             headers |= {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
 
         async def create() -> str:

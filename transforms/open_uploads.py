@@ -109,6 +109,7 @@ class _OpenFn(EngineDoFn):
     async def _find_or_create(self, ref: ObjectRef, pinned: PinnedSource, started_at: float) -> Upload:
         job = self._job
         plan, layout = await self._plan(ref, pinned)
+        on_server = self._goes_on_server(layout)
         upload = Upload(
             identity=upload_identity(
                 job.config.destination_endpoint.endpoint_url or "",
@@ -116,7 +117,7 @@ class _OpenFn(EngineDoFn):
                 job.config.source.endpoint_url or "",
                 ref,
                 pinned.etag,
-                plan.name,
+                f"{plan.name} on the server" if on_server else plan.name,
             ),
             upload_id="",
             source=ref,
@@ -124,11 +125,12 @@ class _OpenFn(EngineDoFn):
             destination_bucket=job.config.destination.bucket,
             part_size=plan.part_size,
             part_count=plan.count,
-            full_object_crc=job.destination_can.full_object_crc,
+            # what the server copies brings no CRC, and MinIO refuses parts without in an upload that announced them
+            full_object_crc=job.destination_can.full_object_crc and not on_server,
             started_at=started_at,
             layout=layout,
             runs=plan.runs,
-            on_server=self._goes_on_server(pinned, layout),
+            on_server=on_server,
         )
         opened = await self._resumed(upload) or upload._replace(upload_id=await self._claim(upload, pinned))
         await self._discard_replaced(opened)
@@ -160,11 +162,10 @@ class _OpenFn(EngineDoFn):
                 return found.plan, Layout.SOURCE if found.certain else Layout.GUESSED
         return plan_parts(ref.size, routing.part_size_bytes, self._limits), Layout.OWN
 
-    def _goes_on_server(self, pinned: PinnedSource, layout: Layout) -> bool:
-        """Whether the server copies the parts, and its own words will prove the object."""
+    def _goes_on_server(self, layout: Layout) -> bool:
+        """Whether the server copies the parts. Parts cut as the source's keep its ETag, which proves the copy."""
         if self._mode is CopyMode.PROVEN:
-            states_crc = self._job.destination_can.full_object_crc and is_provable(pinned.headers)
-            return layout is Layout.SOURCE or states_crc
+            return layout is Layout.SOURCE
         return self._mode is CopyMode.SERVER
 
     @property
@@ -210,7 +211,7 @@ class _OpenFn(EngineDoFn):
         if stored.upload_id:
             return stored.upload_id
         left = None if stored.started_at == intent.started_at else await steps.find_upload(key, stored.started_at)
-        upload_id = left or await steps.create(upload.source, pinned)
+        upload_id = left or await steps.create(upload.source, pinned, full_object_crc=upload.full_object_crc)
         winner = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
         if winner != upload_id:
             await steps.abort(key, upload_id)

@@ -14,9 +14,11 @@ from tests.integration.ferry import Ferry, Finished
 from tests.integration.ledger import Ledger
 from tests.integration.proxy import Effect, Proxy, Request, Rule
 from tests.integration.scenes import MIB, SPLIT, Scene, stocked
+from tests.integration.test_part_layout import uploaded_by_parts
 
 ERROR = Effect(refuse=(200, "InternalError"))
-LARGE = WorkObject("object", 12 * MIB + 7)
+LARGE = [8 * MIB, 4 * MIB + 7]
+"""Parts of the object, uploaded without checksums, so that the server copies it by parts too."""
 
 
 def is_put(request: Request) -> bool:
@@ -25,7 +27,7 @@ def is_put(request: Request) -> bool:
 
 CASES = {
     "complete": (lambda request: request.is_complete, LARGE, "--copy_mode=stream"),
-    "copy-object": (is_put, WorkObject("object", 100), "--copy_mode=server"),
+    "copy-object": (is_put, [100], "--copy_mode=server"),
     "upload-part-copy": (lambda request: request.is_part, LARGE, "--copy_mode=server"),
 }
 
@@ -45,10 +47,14 @@ class Copy:
     """One object that is copied through a proxy."""
 
     def __init__(self, server: S3Server, proxy: Proxy, user: Ferry, case: str) -> None:
-        self.matches, one, self.mode = CASES[case]
+        self.matches, parts, self.mode = CASES[case]
         self.server, self.proxy, self.user = server, proxy, user
-        self.scene: Scene = stocked(server, new_bucket(server), [one])
-        self.target = new_bucket(server)
+        bucket, self.target = new_bucket(server), new_bucket(server)
+        if len(parts) == 1:
+            self.scene = stocked(server, bucket, [WorkObject("object", *parts)])
+        else:
+            server.client().create_bucket(Bucket=f"{bucket}-inventory")
+            self.scene = Scene(server, bucket, [uploaded_by_parts(server, bucket, "object", parts)])
 
     def with_errors(self, times: int) -> Finished:
         self.proxy.rule = answered_by_errors(self.matches, self.target, times)

@@ -140,7 +140,7 @@ class Ferry:
         """Pin the source and create an upload with parts of `part_size` bytes."""
         steps = self.steps(context)
         pinned = self.engine.run(steps.pin(ref))
-        upload_id = self.engine.run(steps.create(ref, pinned))
+        upload_id = self.engine.run(steps.create(ref, pinned, full_object_crc=context.destination_can.full_object_crc))
         plan = plan_parts(ref.size, part_size)
         bucket = context.rules.destination_bucket
         return Upload(
