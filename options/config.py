@@ -86,6 +86,10 @@ class CopyPolicy:
     """The digests the ledger keeps: auto, or names with commas between (`options.copying.DIGESTS`)."""
     copy_mode: str = "stream"
     """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
+    recopy: bool = False
+    """Copy what earlier runs verified, too."""
+    retry_failed: bool = False
+    """Copy only what an earlier run tried and did not bring to its end."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import argparse
 from options import values
 from options.config import CopyPolicy
 from options.errors import UsageError
-from options.flags import Flag, add_flags, choice_flag, number_flag, seconds_flag, size_flag
+from options.flags import Flag, add_flags, choice_flag, number_flag, seconds_flag, size_flag, switch
 
 MIB = 1024**2
 TIB = 1024**4
@@ -79,6 +79,12 @@ EVIDENCE_FLAGS = (
         values.one_of(*CHECK_DESTINATION),
         CHECK_DESTINATION,
     ),
+    switch("recopy", "copy every object, also those that an earlier run of the job verified"),
+    switch(
+        "retry_failed",
+        "copy only objects that an earlier run of the job left neither VERIFIED nor COPIED; "
+        "what the ledger does not know is EXCLUDED",
+    ),
 )
 
 PACE_FLAGS = (
@@ -148,11 +154,13 @@ def add_copying_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def read_copying(given: argparse.Namespace) -> CopyPolicy:
-    """The flags of this theme. Raises UsageError for digests that a copy by the server cannot have."""
+    """The flags of this theme. Raises UsageError for flags that contradict each other."""
     if given.copy_mode == "server" and given.hash != AUTO:
         raise UsageError(
             "--hash", "with --copy_mode=server no byte passes here to be hashed; leave it out or use --copy_mode=stream"
         )
+    if given.recopy and given.retry_failed:
+        raise UsageError("--retry_failed", "--recopy copies everything; give one of the two")
     return CopyPolicy(
         evidence=given.evidence,
         hash=given.hash,
@@ -171,4 +179,6 @@ def read_copying(given: argparse.Namespace) -> CopyPolicy:
         transport=given.transport,
         max_requests_per_s=given.max_requests_per_s,
         max_bytes_per_s=float(given.max_bytes_per_s),
+        recopy=given.recopy,
+        retry_failed=given.retry_failed,
     )

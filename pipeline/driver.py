@@ -204,6 +204,8 @@ class _Run:
     def _must_check_each(self, session: LedgerSession) -> bool:
         """Whether SkipVerified has to look at each object: asked for, or a sample found some missing."""
         mode = self._config.copy.check_destination
+        if self._config.copy.recopy or self._config.copy.retry_failed:
+            return False
         if mode != "sample":
             return mode == "list"
         sample = session.call(lambda conn: queries.sample_verified(conn, self._ref.job, _SAMPLE))

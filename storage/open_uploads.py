@@ -20,7 +20,8 @@ class OpenUpload(NamedTuple):
 def list_uploads(control: Any, bucket: str, prefix: str) -> Iterator[OpenUpload]:
     """The open uploads whose keys start with `prefix`, page after page.
 
-    Some servers (MinIO) list nothing unless `prefix` is exactly a key. Raises by meaning, as `map_boto` does.
+    MinIO lists only the uploads of one key, where `prefix` is that key, or, where it is empty, those begun since the
+    server's start. Raises by meaning, as `map_boto` does.
     """
     # a list made inside, so that an error of any page is mapped
     pages = map_boto(

@@ -92,6 +92,10 @@ def trusted_evidence(job: JobContext) -> frozenset[DestinationEvidence]:
     asked = evidence_grade(job.config)
     if asked is not None:
         return evidence_meeting(asked)
-    if job.destination_can.signed_body or job.destination_can.trailing_checksum:
-        return evidence_meeting(Grade.SERVER)
-    return evidence_meeting(Grade.ETAG if job.destination_can.etag_is_md5 else Grade.READBACK)
+    can = job.destination_can
+    # bodies sent whole, streamed, by parts, and what the server copied: each is held to the best of its kind
+    proven = [can.signed_body or can.trailing_checksum, can.trailing_checksum, can.full_object_crc]
+    if job.copy_mode is not CopyMode.STREAM:
+        proven.append(False)
+    unproven = Grade.ETAG if can.etag_is_md5 else Grade.READBACK
+    return frozenset().union(*(evidence_meeting(Grade.SERVER if server else unproven) for server in proven))

@@ -2,7 +2,8 @@
 
 One ledger query per batch of about a thousand. An object is skipped when its source row is the one
 that was copied, its destination evidence is the best this endpoint gives, and, where every
-destination object is to be looked at, a HEAD finds it there with the ETag recorded.
+destination object is to be looked at, a HEAD finds it there with the ETag recorded. `--recopy` skips nothing,
+`--retry_failed` all but what earlier runs left undone.
 """
 
 from __future__ import annotations
@@ -45,8 +46,29 @@ class _SkipFn(WorkerDoFn):
         self._tallies = TallyBook()
 
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
-        job = self._job
-        keys = [ref.destination_key for ref in element]
+        policy = self._job.config.copy
+        if policy.recopy:
+            yield from element
+        elif policy.retry_failed:
+            yield from self._unfinished(element)
+        else:
+            yield from self._not_proven(element)
+
+    def _unfinished(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
+        """What earlier runs left undone; the others are SKIPPED where proven, else EXCLUDED."""
+        run, keys = self._job.run, [ref.destination_key for ref in element]
+        evidence = trusted_evidence(self._job)
+        unfinished = self.worker.ledger.call(lambda conn: queries.unfinished_before(conn, run, keys))
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, run, keys, evidence))
+        for ref in element:
+            row = known.get(ref.destination_key)
+            if ref.destination_key in unfinished:
+                yield ref
+            else:
+                self._end(ref, Status.SKIPPED if row is not None and _unchanged(ref, row) else Status.EXCLUDED)
+
+    def _not_proven(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
+        job, keys = self._job, [ref.destination_key for ref in element]
         evidence = trusted_evidence(job)
         known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, evidence))
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
@@ -56,11 +78,14 @@ class _SkipFn(WorkerDoFn):
             same = self.worker.engine.run(self._still_there(looks))
         for ref in element:
             if ref in same:
-                kind = size_class(ref.size, boundaries(job.config))
-                self._tallies.add(ref.file_number, kind, Status.SKIPPED, 1, ref.size)
-                self.worker.pass_over(1)
+                self._end(ref, Status.SKIPPED)
             else:
                 yield ref
+
+    def _end(self, ref: ObjectRef, status: Status) -> None:
+        kind = size_class(ref.size, boundaries(self._job.config))
+        self._tallies.add(ref.file_number, kind, status, 1, ref.size)
+        self.worker.pass_over(1)
 
     def finish_bundle(self) -> Iterator[Any]:
         yield from self._tallies.close_tagged()

@@ -94,7 +94,13 @@ class _Sweep:
         from storage.open_uploads import OpenUpload, list_uploads, uploads_of  # noqa: PLC0415
 
         if self._config.find != "ledger":
-            yield from list_uploads(self._control, self._bucket, self._prefix)
+            listed = list(list_uploads(self._control, self._bucket, self._prefix))
+            # MinIO lists nothing below a prefix that is no key, and what it has begun since its start without one
+            yield from listed or (
+                upload
+                for upload in (list_uploads(self._control, self._bucket, "") if self._prefix else ())
+                if upload.key.startswith(self._prefix)
+            )
         for one in left if self._config.find != "listing" else ():
             if one.upload_id:
                 yield OpenUpload(one.destination_key, one.upload_id, one.started_at)

@@ -88,3 +88,16 @@ def test_a_copy_is_read_back_when_asked_to(
     assert ran.statuses == {"VERIFIED": 2}, ran.explain()
     assert {row["destination_evidence"] for row in ledger.objects().values()} == {"readback"}
     assert proxy.reads(target) == {"one": 1, "two": 1}
+
+
+@pytest.mark.parametrize("mode", ["server", "auto"])
+def test_what_the_server_copied_is_skipped_by_the_next_run(
+    mode: str, minio: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target = stocked(minio, new_bucket(minio), OBJECTS), new_bucket(minio)
+    manifest, user = scene.inventory(), ferry(minio, minio, ledger, *SPLIT, f"--copy_mode={mode}")
+    first = user.run(manifest, f"s3://{target}")
+
+    second = user.run(manifest, f"s3://{target}")
+
+    assert (first.statuses, second.statuses) == ({"VERIFIED": len(OBJECTS)}, {"SKIPPED": len(OBJECTS)})

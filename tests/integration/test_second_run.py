@@ -11,10 +11,10 @@ import pytest
 from local.workload import WorkObject
 from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
-from tests.integration.conftest import MakeFerry, new_bucket
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Finished
 from tests.integration.ledger import Ledger
-from tests.integration.proxy import proxy_before
+from tests.integration.proxy import Effect, proxy_before
 from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
 
 
@@ -66,6 +66,7 @@ def story(minio: S3Server, module_ledger: Ledger, module_ferry: MakeFerry) -> It
         client.delete_object(Bucket=target, Key=scene.keys[0])
         tell("unchecked", second, "--check_destination=none")
         tell("listed", second, "--check_destination=list")
+        tell("all again", second, "--recopy")
         yield Story(scene, target, module_ledger, told)
 
 
@@ -112,6 +113,12 @@ def test_with_a_list_check_the_one_missing_object_is_copied_again(story: Story) 
     assert told.writes == Counter([story.scene.keys[0]])
 
 
+def test_everything_is_copied_again_when_asked_to(story: Story) -> None:
+    told = story.told["all again"]
+    assert told.run.statuses == {"VERIFIED": 22}, told.run.explain()
+    assert told.writes == Counter(key for key in story.scene.keys if key != "large")
+
+
 def test_after_all_runs_the_destination_is_the_source(story: Story) -> None:
     client = story.scene.server.client()
     assert differences((client, story.scene.bucket), (client, story.target)) == []
@@ -119,5 +126,22 @@ def test_after_all_runs_the_destination_is_the_source(story: Story) -> None:
 
 def test_the_ledger_keeps_one_current_row_an_object_and_one_attempt_a_copy(story: Story) -> None:
     attempts = story.ledger.rows("SELECT run_id, count(*)::int AS rows FROM attempts GROUP BY run_id ORDER BY run_id")
-    assert [row["rows"] for row in attempts] == [22, 1, 22, 1]
+    assert [row["rows"] for row in attempts] == [22, 1, 22, 1, 22]
     assert story.ledger.statuses() == {"VERIFIED": 22}
+
+
+def test_only_what_failed_is_tried_again_when_asked_to(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target, proxy = stocked(minio, new_bucket(minio), small_objects(6)), new_bucket(minio), proxied(minio)
+    user = ferry(proxy.server, proxy.server, ledger, "--workers=1", "--attempts=1")
+    proxy.rule = lambda request: refused if request.key in scene.keys[:2] and request.method == "PUT" else None
+    refused = Effect(refuse=(400, "InvalidRequest"))
+    first = user.run(scene.inventory(scene.rows[:5]), f"s3://{target}")
+    proxy.forget()
+
+    again = user.run(scene.inventory(config_id="next-day"), f"s3://{target}", "--retry_failed")
+
+    assert first.statuses == {"VERIFIED": 3, "FAILED": 2}, first.explain()
+    assert again.statuses == {"VERIFIED": 2, "SKIPPED": 3, "EXCLUDED": 1}, again.explain()
+    assert proxy.writes(target) == Counter(scene.keys[:2])

@@ -18,9 +18,9 @@ NOW = "--older_than=0s"
 
 
 def sweep(user: Ferry, target: str, *flags: str) -> Finished:
-    """`s3ferry sweep` of a bucket."""
+    """`s3ferry sweep` of a bucket, or of a bucket and prefix."""
     endpoint = f"--destination_endpoint_url={user.destination.endpoint_url}"
-    return user.command("sweep", f"--destination=s3://{target}/", endpoint, *flags).wait()
+    return user.command("sweep", f"--destination=s3://{target}", endpoint, *flags).wait()
 
 
 def begun(server: S3Server, target: str, key: str) -> str:
@@ -100,6 +100,23 @@ def test_another_tools_upload_is_found_by_listing_alone(
     assert by_ledger.stdout == "0 of 0 uploads aborted, which hold 0 B together\n"
     assert f"listed      s3://{target}/theirs  {upload}" in listed.stdout
     assert len(open_uploads(minio, target, "theirs")) == 1
+
+
+@pytest.mark.parametrize("name", ["minio", "versitygw"])
+def test_of_other_tools_uploads_only_those_below_the_prefix_are_found(
+    request: pytest.FixtureRequest, name: str, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    server: S3Server = request.getfixturevalue(name)
+    target, user = new_bucket(server), ferry(server, server, ledger)
+    assert user.command("ledger", "migrate").wait().code == 0
+    begun(server, target, "below/one")
+    begun(server, target, "beside")
+
+    swept = sweep(user, f"{target}/below/", NOW, "--yes")
+
+    assert swept.stdout.splitlines()[-1] == "1 of 1 uploads aborted, which hold 5.2 MB together"
+    assert open_uploads(server, target, "below/one") == []
+    assert len(open_uploads(server, target, "beside")) == 1
 
 
 def test_an_upload_of_a_run_under_way_is_left_alone(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 
 import pytest
 
+from model.status import DestinationEvidence, Grade, evidence_meeting
 from options.config import CopyPolicy, JobConfig
 from options.copying import DIGESTS
 from storage.checksums import Digests
+from storage.config import Capabilities
+from storage.copier import CopyMode
 from storage.limits import EndpointLimit
 from storage.transport_aiohttp import AiohttpTransport
 from tests.transforms.examples import a_config, a_job
-from transforms.context import kept_digests, store_config, transfer_limits
+from transforms.context import kept_digests, store_config, transfer_limits, trusted_evidence
 from transforms.worker import open_client
 
 
@@ -74,3 +78,24 @@ def test_a_memory_budget_that_is_named_holds_for_each_worker() -> None:
     assert (
         transfer_limits(config, 1).memory_budget_bytes == transfer_limits(config, 4).memory_budget_bytes == 64 * 1024**2
     )
+
+
+EVERY_CHECK = Capabilities(signed_body=True, trailing_checksum=True, full_object_crc=True, etag_is_md5=True)
+SERVER = frozenset(evidence_meeting(Grade.SERVER))
+
+
+@pytest.mark.parametrize(
+    ("can", "mode", "trusted"),
+    [
+        (EVERY_CHECK, "stream", SERVER),
+        (EVERY_CHECK, "server", evidence_meeting(Grade.ETAG)),
+        (Capabilities(signed_body=True, etag_is_md5=True), "stream", evidence_meeting(Grade.ETAG)),
+        (Capabilities(signed_body=True), "stream", SERVER),
+        (Capabilities(etag_is_md5=True), "stream", evidence_meeting(Grade.ETAG)),
+        (Capabilities(), "stream", {DestinationEvidence.READBACK}),
+    ],
+)
+def test_what_a_body_of_any_kind_is_held_to_here_is_trusted_of_an_earlier_run(
+    can: Capabilities, mode: str, trusted: frozenset[DestinationEvidence]
+) -> None:
+    assert trusted_evidence(replace(a_job(), destination_can=can, copy_mode=CopyMode(mode))) == trusted
