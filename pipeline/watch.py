@@ -74,7 +74,7 @@ class Watch:
                 sums.get(f"{name}.failed", 0),
             )
             for name in SizeClass
-            if f"{name}.objects" in sums
+            if f"{name}.objects" in sums or f"{name}.bytes" in sums
         )
         ended = sum(one.objects for one in classes) + sums.get("passed_over", 0)
         self._progress.update(ProgressSnapshot(now, ended, self._rows_total, classes))

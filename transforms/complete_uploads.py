@@ -68,7 +68,7 @@ class _CompleteFn(EngineDoFn):
             ticket = await asyncio.to_thread(worker.ledger.write, [record])
             await asyncio.to_thread(ticket.wait)
             await self._close(upload, UploadState.COMPLETED)
-        worker.count(SizeClass.LARGE, record.status, record.size)
+        worker.count(SizeClass.LARGE, record.status)
         return record
 
     async def _close(self, upload: Upload, state: UploadState) -> None:

@@ -74,7 +74,7 @@ class _CopyFn(EngineDoFn):
         cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
         async with worker.admission.admit(self._kind, cost):
             record = await copy_object(worker, ref, self._kind)
-        worker.count(self._kind, record.status, record.size)
+        worker.count_record(record)
         return record
 
 

@@ -54,5 +54,9 @@ class _CopyPartsFn(EngineDoFn):
             if recorded is not None and recorded.has(upload.digests(worker.copies.rules.digests)):
                 return PartResult(upload, part.number, PartOutcome.ALREADY_DONE, recorded)
             if upload.on_server:
-                return await copy_part_on_server(worker.multipart, part)
-            return await copy_part(worker.copies, part)
+                result = await copy_part_on_server(worker.multipart, part)
+            else:
+                result = await copy_part(worker.copies, part)
+            if result.part is not None:
+                worker.count_bytes(SizeClass.LARGE, result.part.size)
+            return result

@@ -80,7 +80,7 @@ class _OpenFn(EngineDoFn):
                     return await self._find_or_create(ref, pinned, started_at)
             except TransferError as error:
                 status = status_of(error)
-                worker.count(SizeClass.LARGE, status, ref.size)
+                worker.count(SizeClass.LARGE, status)
                 return unread_record(self._job, ref, SizeClass.LARGE, status, error.message)
         return await self._copy_whole(ref)
 
@@ -97,7 +97,7 @@ class _OpenFn(EngineDoFn):
         cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
         async with worker.admission.admit(SizeClass.LARGE, cost):
             record = await copy_object(worker, ref, SizeClass.LARGE)
-        worker.count(SizeClass.LARGE, record.status, record.size)
+        worker.count_record(record)
         return record
 
     async def _recorded(self, ref: ObjectRef) -> IntegrityRecord | None:

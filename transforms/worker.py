@@ -17,6 +17,7 @@ from ledger import runs
 from ledger.dsn import ledger_dsn
 from ledger.session import LedgerSession
 from model.errors import RunBroken, S3ferryError
+from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.values import failure_limit
@@ -38,6 +39,7 @@ MAX_FAILURES = "max_failures"
 """The reason a run is stopped for when its circuit breaker trips."""
 
 _FAILED = frozenset({Status.FAILED, Status.MISMATCH})
+_COPIED = frozenset({Status.VERIFIED, Status.COPIED})
 
 
 class Worker:
@@ -110,14 +112,18 @@ class Worker:
         """Admit nothing more; what is under way ends."""
         self.engine.soon(self.admission.stop, reason)
 
-    def count(self, size_class: SizeClass, status: Status, size: int) -> None:
+    def count_bytes(self, size_class: SizeClass, copied: int) -> None:
+        """Count bytes that arrived, for the heartbeat: of a large object part by part. On the engine's loop only."""
+        name = f"{size_class}.bytes"
+        self.counters[name] = self.counters.get(name, 0) + copied
+
+    def count(self, size_class: SizeClass, status: Status) -> None:
         """Count one ended object for the heartbeat; trips the circuit breaker of `--max_failures=N`.
 
         A percentage is the driver's to judge, over all workers. Called on the engine's loop only.
         """
         counters = self.counters
-        for name, amount in ((f"{size_class}.objects", 1), (f"{size_class}.bytes", size)):
-            counters[name] = counters.get(name, 0) + amount
+        counters[f"{size_class}.objects"] = counters.get(f"{size_class}.objects", 0) + 1
         if status in _FAILED:
             counters["failed"] = counters.get("failed", 0) + 1
             counters[f"{size_class}.failed"] = counters.get(f"{size_class}.failed", 0) + 1
@@ -132,6 +138,12 @@ class Worker:
         run_id = self.job.run.run_id
         with suppress(S3ferryError):
             self.ledger.call(lambda conn: runs.request_stop(conn, run_id, MAX_FAILURES))
+
+    def count_record(self, record: IntegrityRecord) -> None:
+        """Count one object that was copied, or tried, in one piece. On the engine's loop only."""
+        if record.status in _COPIED:
+            self.count_bytes(record.size_class, record.size)
+        self.count(record.size_class, record.status)
 
     def pass_over(self, rows: int) -> None:
         """Count rows that end without a transfer, for the heartbeat."""

@@ -10,8 +10,8 @@ from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ledger import Ledger
-from tests.integration.proxy import Effect, Request
-from tests.integration.scenes import MIB, stocked
+from tests.integration.proxy import Effect, Request, gate
+from tests.integration.scenes import MIB, SPLIT, stocked
 
 OBJECTS = 200
 TOGETHER = 8
@@ -52,3 +52,20 @@ def test_opens_and_completes_run_side_by_side(
     assert (opens.met.is_set(), completes.met.is_set()) == (True, True)
     assert proxy.uploads(target).total() == len(proxy.parts(target)) == OBJECTS
     assert differences((minio.client(), scene.bucket), (minio.client(), target)) == []
+
+
+def test_progress_counts_the_parts_of_an_object_that_is_not_finished(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB)])
+    proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 6)
+    user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--lease_ttl=3")
+    counted = "SELECT coalesce(sum((counters->>'large.bytes')::int), 0) AS bytes FROM workers"
+
+    run = user.start(scene.inventory(), f"s3://{target}")
+    run.until(lambda: ledger.is_made() and ledger.value(counted) == 30 * MIB, "six parts are counted")
+    opened.set()
+
+    assert run.wait().statuses == {"VERIFIED": 1}
+    assert ledger.value(counted) == 38 * MIB
