@@ -31,7 +31,7 @@ from storage.copier import CopyMode, status_of
 from storage.limits import body_cost
 from storage.multipart import PinnedSource
 from storage.server_copy import is_provable
-from storage.source_layout import source_layout
+from storage.source_layout import parts_in_etag, source_layout
 from transforms.context import JobContext
 from transforms.copy_objects import copy_object, settled_record
 from transforms.records import unread_record
@@ -88,9 +88,10 @@ class _OpenFn(EngineDoFn):
         """Whether one request shows more than parts would: the ETag stays, or the server's word can be compared."""
         if ref.size > MAX_SINGLE_PUT:
             return False
+        keeps_etag = self._job.config.routing.part_layout == "source"
         if self._mode is not CopyMode.STREAM:
-            return is_provable(pinned.headers)
-        return self._job.config.routing.part_layout == "source" and is_md5_etag(pinned.headers)
+            return is_provable(pinned.headers) and not (keeps_etag and parts_in_etag(pinned.etag))
+        return keeps_etag and is_md5_etag(pinned.headers)
 
     async def _copy_whole(self, ref: ObjectRef) -> IntegrityRecord:
         worker = self.worker
