@@ -18,10 +18,11 @@ TOGETHER = 8
 
 
 class Gathered:
-    """Holds each request that matches until `TOGETHER` of them wait: one by one they would wait for ever."""
+    """Holds each request that matches until `together` of them wait: one by one they would wait for ever."""
 
-    def __init__(self, matches: Callable[[Request], bool]) -> None:
+    def __init__(self, matches: Callable[[Request], bool], together: int = TOGETHER) -> None:
         self._matches = matches
+        self._together = together
         self._waiting = 0
         self.met = threading.Event()
 
@@ -29,7 +30,7 @@ class Gathered:
         if request.is_probe or not self._matches(request):
             return None
         self._waiting += 1
-        if self._waiting >= TOGETHER:
+        if self._waiting >= self._together:
             self.met.set()
         return Effect(hold=self.met)
 
@@ -51,6 +52,26 @@ def test_opens_and_completes_run_side_by_side(
     assert ran.classes["large"] == {"VERIFIED": OBJECTS}
     assert (opens.met.is_set(), completes.met.is_set()) == (True, True)
     assert proxy.uploads(target).total() == len(proxy.parts(target)) == OBJECTS
+    assert differences((minio.client(), scene.bucket), (minio.client(), target)) == []
+
+
+def test_two_that_open_one_object_at_once_end_with_one_upload(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 12 * MIB)])
+    opens = Gathered(lambda request: request.is_create, together=2)
+    proxy.rule = opens.effect
+
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2").run(
+        scene.inventory(scene.rows * 2), f"s3://{target}"
+    )
+
+    assert ran.statuses == {"VERIFIED": 1, "DUPLICATE": 1}, ran.explain()
+    assert proxy.uploads(target) == {"large": 2}
+    assert [request.method for request in proxy.asked(target)].count("DELETE") == 1
+    assert proxy.parts(target) == {("large", number): 1 for number in (1, 2, 3)}
+    assert minio.client().list_multipart_uploads(Bucket=target, Prefix="large").get("Uploads", []) == []
     assert differences((minio.client(), scene.bucket), (minio.client(), target)) == []
 
 
