@@ -76,12 +76,15 @@ def verified_before(
 
 
 def unfinished_before(conn: Connection, ref: RunRef, destination_keys: Sequence[str]) -> set[str]:
-    """Those keys whose object other runs of the job left neither VERIFIED nor COPIED. One query per 1,000 keys."""
+    """Those keys whose object the job left neither VERIFIED nor COPIED. One query per 1,000 keys.
+
+    What this run itself has ended counts too, so that a step that is repeated gives what it gave.
+    """
     found: set[str] = set()
     for keys in _chunks(destination_keys):
         rows = conn.execute(
             "SELECT destination_key FROM objects WHERE job = %s AND destination_key = ANY(%s::text[])"
-            " AND status NOT IN ('VERIFIED', 'COPIED') AND run_id <> %s",
+            " AND (status NOT IN ('VERIFIED', 'COPIED') OR run_id = %s)",
             (ref.job, text_array(keys), ref.run_id),
         )
         found.update(key for (key,) in rows)

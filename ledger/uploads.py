@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import NamedTuple, cast
 
-from ledger.connect import Connection
+from ledger.connect import Connection, transaction
 from ledger.leases import RunRef, fenced
 from model.records import PartRecord
 
@@ -53,6 +53,7 @@ class LeftUpload(NamedTuple):
 
     identity: str
     upload_id: str
+    destination_endpoint: str
     destination_key: str
     job: str
     run_id: int
@@ -60,6 +61,19 @@ class LeftUpload(NamedTuple):
     live: bool
 
 
+class Place(NamedTuple):
+    """Where an object is copied from and to, whatever it is there at the moment."""
+
+    source_endpoint: str
+    source_bucket: str
+    source_key: str
+    destination_endpoint: str
+    destination_bucket: str
+    destination_key: str
+
+
+_TO_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields if name.startswith("destination"))
+_AT_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields)
 _FIELDS = StoredUpload._fields[:-2]
 _IS_LIVE = "EXISTS (SELECT FROM leases l WHERE l.job = u.job AND l.expires_at > clock_timestamp())"
 _SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads"  # noqa: S608
@@ -97,24 +111,28 @@ def adopt_upload(conn: Connection, ref: RunRef, upload: StoredUpload) -> StoredU
         return cast("StoredUpload", find_upload(conn, upload.identity))
 
 
-def take_up(conn: Connection, ref: RunRef, identity: str) -> list[tuple[str, str]]:
-    """Makes the open upload of that identity this run's, and gives (identity, id) of those it replaces.
-
-    Replaced are open uploads that earlier runs began for the same source and destination keys, of a source that
-    has changed since or cut otherwise. Repeatable. Raises LeaseLost when fenced off.
-    """
+def take_up(conn: Connection, ref: RunRef, identity: str) -> None:
+    """Makes the open upload of that identity this run's. Repeatable. Raises LeaseLost when fenced off."""
     with fenced(conn, ref):
         conn.execute(
             "UPDATE uploads SET job = %s, run_id = %s WHERE identity = %s AND state = 'open'",
             (ref.job, ref.run_id, identity),
         )
-        return conn.execute(
-            "SELECT old.identity, old.upload_id FROM uploads old JOIN uploads mine"
-            " USING (source_endpoint, source_bucket, source_key, destination_endpoint, destination_bucket,"
-            " destination_key) WHERE mine.identity = %s AND old.identity <> mine.identity AND old.state = 'open'"
-            " AND old.run_id <> %s",
-            (identity, ref.run_id),
-        ).fetchall()
+
+
+def open_before(conn: Connection, ref: RunRef, place: Place) -> list[StoredUpload]:
+    """The open uploads that earlier runs began from and to that place, of whatever ETag and parts. A read."""
+    rows = conn.execute(
+        f"{_SELECT} WHERE {_AT_PLACE} AND state = 'open' AND run_id <> %(run)s",
+        {**place._asdict(), "run": ref.run_id},
+    )
+    return [StoredUpload._make(row) for row in rows]
+
+
+def known_ids(conn: Connection, place: Place) -> set[str]:
+    """The ids of all uploads to that destination key the ledger has ever known. A read."""
+    rows = conn.execute(f"SELECT upload_id FROM uploads WHERE {_TO_PLACE}", place._asdict())  # noqa: S608
+    return {upload_id for (upload_id,) in rows if upload_id}
 
 
 def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) -> str:
@@ -163,21 +181,33 @@ def close_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str, s
         )
 
 
-def left_uploads(conn: Connection, endpoint: str, bucket: str, prefix: str) -> list[LeftUpload]:
-    """The uploads that stand open below `prefix` of a destination, whatever their job. A read."""
+def left_uploads(conn: Connection, bucket: str, prefix: str) -> list[LeftUpload]:
+    """The uploads that stand open below `prefix` of a bucket of that name, whatever endpoint and job. A read."""
     rows = conn.execute(
-        "SELECT identity, upload_id, destination_key, job, run_id, extract(epoch FROM started_at)::float8,"  # noqa: S608
-        f" {_IS_LIVE} FROM uploads u WHERE state = 'open' AND destination_endpoint = %s AND destination_bucket = %s"
-        " AND starts_with(destination_key, %s)",
-        (endpoint, bucket, prefix),
+        "SELECT identity, upload_id, destination_endpoint, destination_key, job, run_id,"  # noqa: S608
+        f" extract(epoch FROM started_at)::float8, {_IS_LIVE} FROM uploads u"
+        " WHERE state = 'open' AND destination_bucket = %s AND starts_with(destination_key, %s)",
+        (bucket, prefix),
     )
     return [LeftUpload._make(row) for row in rows]
 
 
-def close_left(conn: Connection, left: LeftUpload) -> None:
-    """Marks an upload that was swept as aborted; repeatable, and nothing once a run has taken it up again."""
-    conn.execute(
-        "UPDATE uploads u SET state = 'aborted', closed_at = clock_timestamp()"  # noqa: S608
-        f" WHERE identity = %s AND upload_id = %s AND state = 'open' AND NOT {_IS_LIVE}",
-        (left.identity, left.upload_id),
-    )
+def end_left(conn: Connection, left: LeftUpload, abort: Callable[[], None]) -> bool:
+    """Aborts an upload by `abort` and marks it so; False, and nothing done, once a run has taken it up again.
+
+    The row is locked meanwhile, so that no run takes it up in between. Repeatable where `abort` is.
+    """
+    with transaction(conn):
+        row = conn.execute(
+            f"SELECT FROM uploads u WHERE identity = %s AND upload_id = %s AND state = 'open' AND NOT {_IS_LIVE}"
+            " FOR UPDATE OF u",
+            (left.identity, left.upload_id),
+        ).fetchone()
+        if row is None:
+            return False
+        abort()
+        conn.execute(
+            "UPDATE uploads SET state = 'aborted', closed_at = clock_timestamp() WHERE identity = %s",
+            (left.identity,),
+        )
+    return True

@@ -100,18 +100,25 @@ NOTHING_EXPECTED = Expected(SourceEvidence.NONE)
 def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
     """What the headers of a whole-object GET or HEAD promise.
 
-    A stored checksum counts when it is over the full object (S3 user guide, «Checking object
-    integrity»: composite values end in -n). An ETag is an MD5 when it looks like one and the response
-    shows no KMS or customer key («ETag» in the API reference of Object).
+    An ETag is an MD5 when it looks like one and the response shows no KMS or customer key («ETag» in the API
+    reference of Object).
     """
-    if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT":
-        for name, header in _STORED_HEADERS:
-            value = headers.get(header)
-            if value and "-" not in value:
-                return Expected(SourceEvidence.STORED_CHECKSUM, name, value)
+    for name, value in stored_checksums(headers).items():
+        return Expected(SourceEvidence.STORED_CHECKSUM, name, value)
     if etag_is_md5 and is_md5_etag(headers):
         return Expected(SourceEvidence.ETAG_MD5, MD5, headers["etag"].strip('"'))
     return Expected(SourceEvidence.LENGTH)
+
+
+def stored_checksums(headers: Mapping[str, str]) -> dict[str, str]:
+    """The checksums that headers state of a full object, base64, by name, the best first.
+
+    S3 user guide, «Checking object integrity»: composite ones end in -n, and are of parts.
+    """
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
+        return {}
+    stated = ((name, headers.get(header)) for name, header in _STORED_HEADERS)
+    return {name: value for name, value in stated if value and "-" not in value}
 
 
 def is_md5_etag(headers: Mapping[str, str]) -> bool:

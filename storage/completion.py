@@ -5,6 +5,7 @@ A lost answer is never repeated blindly: the destination is looked at first.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,9 @@ from model.errors import (
     Refused,
     SourceChanged,
     SourceGone,
+    Throttled,
     TransferError,
+    Transient,
     UploadGone,
 )
 from model.parts import plan_as
@@ -35,7 +38,8 @@ from storage.checksums import (
 )
 from storage.copier import status_of, wanted_grade
 from storage.multipart import Multipart, PinnedSource, UploadEnd
-from storage.server_copy import shown_by
+from storage.retry import pause_s
+from storage.server_copy import show_copy
 from storage.source_layout import is_cut_as
 from storage.written import head_written, read_back, remove_written
 
@@ -109,8 +113,11 @@ class _Completion:
             await self._verify()
         except Mismatch as error:
             raise Mismatch(f"{error.message}; {await self._clean_up()}") from None
-        can, proves = self._context.destination_can, self._upload.full_object_crc
-        wanted = wanted_grade(self._context.rules, can, server_proves=proves)
+        rules, can = self._context.rules, self._context.destination_can
+        if self._upload.on_server:
+            wanted = rules.evidence or Grade.ETAG
+        else:
+            wanted = wanted_grade(rules, can, server_proves=can.full_object_crc)
         return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, None)
 
     def _plan(self) -> None:
@@ -148,6 +155,9 @@ class _Completion:
         """Compare the ETag that the parts read compose with the source's: parts are cut as its own were."""
         upload = self._upload
         composed = _composed([part.md5 for part in self._parts])
+        if composed is None:
+            # parts of an earlier run that kept no MD5
+            return
         if composed == upload.source_etag:
             self._expected = Expected(SourceEvidence.MULTIPART_ETAG)
         elif upload.layout is Layout.SOURCE and etag_shows_md5(headers):
@@ -180,27 +190,35 @@ class _Completion:
             if upload.full_object_crc:
                 entry["ChecksumCRC64NVME"] = part.crc64nvme
             named.append(entry)
-        try:
-            answer = await self._steps.control(
-                "CompleteMultipartUpload",
-                "complete_multipart_upload",
-                key,
-                repeatable=False,
-                UploadId=upload.upload_id,
-                MultipartUpload={"Parts": named},
-                **arguments,
-            )
-        except (OutcomeUnknown, UploadGone) as error:
-            return await self._look(error)
-        self.completed = True
-        self._etag = str(answer.get("ETag", "")).strip('"')
-        self._version = answer.get("VersionId")
+        arguments |= {"UploadId": upload.upload_id, "MultipartUpload": {"Parts": named}}
+        for attempt in range(1, self._context.limits.attempts + 1):
+            try:
+                answer = await self._steps.complete_once(key, **arguments)
+            except (OutcomeUnknown, UploadGone, Transient, Throttled) as error:
+                # an error may come under a 200, or after the work is done: look before it is repeated
+                if isinstance(error, UploadGone) or attempt == self._context.limits.attempts:
+                    return await self._look(error)
+                if await self._is_there(error):
+                    return None
+                await asyncio.sleep(pause_s(attempt))
+            else:
+                self.completed = True
+                self._etag = str(answer.get("ETag", "")).strip('"')
+                self._version = answer.get("VersionId")
+                return None
         return None
 
-    async def _look(self, lost: OutcomeUnknown | UploadGone) -> None:
+    async def _look(self, lost: TransferError) -> None:
         """After a lost answer: the object there must be provably ours, else `lost` is raised again."""
+        if not await self._is_there(lost):
+            raise type(lost)(f"{lost.message}; the destination holds another object, or none; run again")
+
+    async def _is_there(self, lost: TransferError) -> bool:
+        """Whether the destination holds what Complete makes. Raises `lost` where it cannot be asked."""
         try:
             headers = await self._head()
+        except (SourceGone, Refused):
+            return False
         except TransferError as error:
             raise type(lost)(f"{lost.message}; {error.message}; run again") from None
         etag = headers.get("etag", "").strip('"')
@@ -208,10 +226,11 @@ class _Completion:
             self._crc is not None and headers.get("x-amz-checksum-crc64nvme") == self._crc
         )
         if headers.get("content-length") != str(self._upload.source.size) or not ours:
-            raise type(lost)(f"{lost.message}; the destination holds another object; run again")
+            return False
         self.completed = True
         self._etag = etag
         self._version = headers.get("x-amz-version-id")
+        return True
 
     @property
     def _composed_etag(self) -> str | None:
@@ -239,15 +258,19 @@ class _Completion:
             and not is_md5_etag(headers)
         ):
             self._evidence = DestinationEvidence.MULTIPART_ETAG
-        if self._evidence is DestinationEvidence.NONE and self._upload.on_server:
-            shown = shown_by(self._pinned.headers, headers)
-            self._expected, self._evidence = Expected(shown.source), shown.destination
         asked = self._context.rules.evidence
-        if asked is Grade.READBACK or (asked is None and self._evidence is DestinationEvidence.NONE):
+        if self._upload.on_server:
+            await self._verify_server_copy(headers)
+        elif asked is Grade.READBACK or (asked is None and self._evidence is DestinationEvidence.NONE):
             found = await read_back(self._context, self._upload.source.destination_key, CRC64NVME)
             if found.base64(CRC64NVME) != self._crc:
                 raise Mismatch("destination: the bytes read back are not the bytes sent")
             self._evidence = DestinationEvidence.READBACK
+
+    async def _verify_server_copy(self, headers: Mapping[str, str]) -> None:
+        """No byte passed here: what the server says of both objects is compared. Raises Mismatch."""
+        shown = await show_copy(self._context, self._upload.source, self._pinned.headers, headers)
+        self._expected, self._evidence = Expected(shown.source), shown.destination
 
     async def _clean_up(self) -> str:
         key = self._upload.source.destination_key

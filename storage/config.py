@@ -8,6 +8,8 @@ from model.routing import KIB, MIB
 
 SOURCE = "source"
 DESTINATION = "destination"
+COPY = "copy"
+"""Whose refusals those of CopyObject and UploadPartCopy are: they are about both objects at once."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,12 @@ _CONTROL_READ_TIMEOUT_S = 300.0
 """CompleteMultipartUpload of 10,000 parts may take minutes before its answer starts."""
 
 
-def make_control_client(store: StoreConfig, session: botocore.session.Session) -> Any:
-    """A thread-safe boto3 S3 client of one side.
+CONTROL_ATTEMPTS = 5
+"""How often the client itself tries a request that may be repeated."""
+
+
+def make_control_client(store: StoreConfig, session: botocore.session.Session, attempts: int = CONTROL_ATTEMPTS) -> Any:
+    """A thread-safe boto3 S3 client of one side. With one of `attempts` it repeats nothing.
 
     Checksums are sent only where we put them ourselves: SDK defaults break several S3-compatible
     servers (boto3 issue 4400).
@@ -34,7 +38,7 @@ def make_control_client(store: StoreConfig, session: botocore.session.Session) -
         config=Config(
             signature_version="s3v4",
             s3={"addressing_style": addressing},
-            retries={"mode": "standard", "max_attempts": 5},
+            retries={"mode": "standard", "total_max_attempts": attempts},
             connect_timeout=store.connect_timeout_s,
             read_timeout=_CONTROL_READ_TIMEOUT_S,
             max_pool_connections=32,

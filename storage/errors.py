@@ -23,7 +23,7 @@ from model.errors import (
     Transient,
     UploadGone,
 )
-from storage.config import SOURCE
+from storage.config import COPY, SOURCE
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -124,7 +124,9 @@ def _error(kind: type[S3ferryError], status: int, code: str, message: str, side:
     said = f"{status} {code}".strip() + (f" ({' '.join(message.split())[:200]})" if message else "")
     if code == "NoSuchBucket":
         return RunBroken(f"{side}: the bucket does not exist: {what}: {said}")
-    if side != SOURCE and kind in _OF_THE_SOURCE:
+    # MethodNotAllowed: a delete marker was asked for, but a copy may be what the server does not know
+    not_of_source = side == COPY and code == "MethodNotAllowed"
+    if kind in _OF_THE_SOURCE and (side not in (SOURCE, COPY) or not_of_source):
         kind = Refused
     if kind is RunBroken:
         return RunBroken(f"{side}: the endpoint refuses these credentials or this region at {what}: {said}")

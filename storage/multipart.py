@@ -7,7 +7,8 @@ source gave them; part bodies go through `storage.part_copy`, the end of an uplo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,11 +54,17 @@ class PinnedSource:
 
 
 class Multipart:
-    """The multipart steps of one process. `threads` runs the control-plane requests."""
+    """The multipart steps of one process.
 
-    def __init__(self, context: CopyContext, threads: ThreadPoolExecutor) -> None:
+    `threads` runs the control-plane requests; `once` makes a control client of the destination that repeats nothing.
+    """
+
+    def __init__(self, context: CopyContext, threads: ThreadPoolExecutor, once: Callable[[], Any]) -> None:
         self._context = context
         self._threads = threads
+        self._make_once = once
+        self._once: Any = None
+        self._lock = threading.Lock()
         self._bucket = context.rules.destination_bucket
 
     @property
@@ -116,8 +123,8 @@ class Multipart:
 
         return await repeated(create, context.limits.attempts)
 
-    async def find_upload(self, key: str, since: float) -> str | None:
-        """The first upload under exactly `key` initiated at `since` (seconds since the epoch) or later.
+    async def find_upload(self, key: str, since: float, known: Collection[str]) -> str | None:
+        """The first upload under exactly `key`, not `known`, initiated at `since` (seconds since the epoch) or later.
 
         Servers' clocks are given five minutes. None where there is none, or the server cannot list.
         """
@@ -126,7 +133,7 @@ class Multipart:
             found = await self.on_thread(lambda: uploads_of(control, self._bucket, key, since - _CLOCK_SKEW_S))
         except TransferError:
             return None
-        return found[0].upload_id if found else None
+        return next((one.upload_id for one in found if one.upload_id not in known), None)
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that is gone already is fine."""
@@ -148,19 +155,24 @@ class Multipart:
                 return parts
             marker = int(following)
 
-    async def control(
-        self, name: str, method: str, key: str, *, side: str = DESTINATION, repeatable: bool = True, **arguments: Any
-    ) -> Any:
+    async def control(self, name: str, method: str, key: str, *, side: str = DESTINATION, **arguments: Any) -> Any:
         """One control-plane request at the destination about `key`; `side` is whose its refusals are."""
         call = getattr(self._context.destination_control, method)
+        what = f"{name} {self._bucket}/{key}"
         return await self.on_thread(
-            lambda: map_boto(
-                lambda: call(Bucket=self._bucket, Key=key, **arguments),
-                side=side,
-                what=f"{name} {self._bucket}/{key}",
-                repeatable=repeatable,
-            )
+            lambda: map_boto(lambda: call(Bucket=self._bucket, Key=key, **arguments), side=side, what=what)
         )
+
+    async def complete_once(self, key: str, **arguments: Any) -> Any:
+        """One CompleteMultipartUpload, sent once. Raises OutcomeUnknown where its answer is lost."""
+
+        def complete() -> Any:
+            with self._lock:
+                self._once = self._once or self._make_once()
+            return self._once.complete_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+
+        what = f"CompleteMultipartUpload {self._bucket}/{key}"
+        return await self.on_thread(lambda: map_boto(complete, side=DESTINATION, what=what, repeatable=False))
 
     async def on_thread(self, call: Callable[[], T]) -> T:
         """Run a blocking call on the control threads."""

@@ -17,13 +17,22 @@ from model.errors import Mismatch, TransferError, Transient
 from model.objects import ObjectRef
 from model.records import IntegrityRecord, Part, PartOutcome, PartRecord, PartResult
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
-from storage.checksums import CRC32C, CRC64NVME, SHA256, expected_of, is_md5_etag
-from storage.config import SOURCE
-from storage.copier import CopyMode, ObjectCopy, status_of
+from storage.checksums import (
+    CRC32C,
+    CRC64NVME,
+    SHA256,
+    etag_shows_md5,
+    expected_of,
+    is_md5_etag,
+    stored_checksums,
+)
+from storage.config import COPY
+from storage.copier import CopyContext, CopyMode, ObjectCopy, status_of
 from storage.multipart import Multipart, PinnedSource
+from storage.source_layout import parts_in_etag
 from storage.written import head_written, read_back, remove_written
 
-_STORED = (CRC64NVME, SHA256, CRC32C)
+_KEPT = (CRC64NVME, SHA256, CRC32C)
 """Stored checksums that have a column in the ledger."""
 
 
@@ -37,30 +46,45 @@ class Shown(NamedTuple):
 NOTHING_SHOWN = Shown(SourceEvidence.NONE, DestinationEvidence.NONE)
 
 
-def shown_by(source: Mapping[str, str], destination: Mapping[str, str]) -> Shown:
-    """The evidence of a copy in the headers of both objects. Raises Mismatch where they contradict each other."""
+def shown_by(source: Mapping[str, str], destination: Mapping[str, str], *, etag_is_md5: bool) -> Shown:
+    """The evidence of a copy in the headers of both objects. Raises Mismatch where they contradict each other.
+
+    `etag_is_md5`: ETags of the source that look like MD5s are believed to be made of them.
+    """
     sizes = source.get("content-length"), destination.get("content-length")
     if sizes[0] != sizes[1]:
         raise Mismatch(f"destination: the object has {sizes[1]} bytes, the source {sizes[0]}")
-    if _is_whole(source) and _is_whole(destination):
-        for name in _STORED:
-            stored = source.get(f"x-amz-checksum-{name}"), destination.get(f"x-amz-checksum-{name}")
-            if None not in stored and "-" not in str(stored[0]):
-                if stored[0] != stored[1]:
-                    raise Mismatch(f"destination: its stored {name.upper()} is {stored[1]}, the source's {stored[0]}")
-                return Shown(SourceEvidence.STORED_CHECKSUM, DestinationEvidence.STORED_CHECKSUM)
-    if source.get("etag") == destination.get("etag"):
-        if is_md5_etag(source):
+    stated, copied = stored_checksums(source), stored_checksums(destination)
+    for name in stated.keys() & copied.keys():
+        if stated[name] != copied[name]:
+            raise Mismatch(f"destination: its stored {name.upper()} is {copied[name]}, the source's {stated[name]}")
+        return Shown(SourceEvidence.STORED_CHECKSUM, DestinationEvidence.STORED_CHECKSUM)
+    if etag_is_md5 and etag_shows_md5(source) and etag_shows_md5(destination):
+        same = source.get("etag") == destination.get("etag")
+        if same and is_md5_etag(source):
             return Shown(SourceEvidence.ETAG_MD5, DestinationEvidence.ETAG_MD5)
-        if "-" in source.get("etag", ""):
+        if same and parts_in_etag(source.get("etag", "").strip('"')):
             return Shown(SourceEvidence.MULTIPART_ETAG, DestinationEvidence.MULTIPART_ETAG)
-    elif is_md5_etag(source) and is_md5_etag(destination):
-        raise Mismatch(f"destination: the ETag is {destination.get('etag')}, the source's {source.get('etag')}")
+        if is_md5_etag(source) and is_md5_etag(destination):
+            raise Mismatch(f"destination: the ETag is {destination.get('etag')}, the source's {source.get('etag')}")
     return Shown(SourceEvidence.LENGTH, DestinationEvidence.NONE)
 
 
-def _is_whole(headers: Mapping[str, str]) -> bool:
-    return headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT"
+async def show_copy(
+    context: CopyContext, ref: ObjectRef, source: Mapping[str, str], destination: Mapping[str, str]
+) -> Shown:
+    """`shown_by` of a copy the server has made, or, where the rules ask for it, what reading the copy shows."""
+    rules = context.rules
+    shown = shown_by(source, destination, etag_is_md5=rules.source_etag_md5)
+    if rules.evidence is not Grade.READBACK:
+        return shown
+    expected = expected_of(source, etag_is_md5=rules.source_etag_md5)
+    if expected.algorithm is None:
+        return shown
+    found = await read_back(context, ref.destination_key, expected.algorithm)
+    if not expected.agrees(found):
+        raise Mismatch(f"destination: the bytes read back do not have the source's {expected.evidence}")
+    return Shown(expected.evidence, DestinationEvidence.READBACK)
 
 
 async def copy_on_server(steps: Multipart, ref: ObjectRef, size_class: SizeClass) -> IntegrityRecord:
@@ -79,9 +103,24 @@ async def copy_on_server(steps: Multipart, ref: ObjectRef, size_class: SizeClass
         return work.record(status_of(error), error.message)
 
 
-def is_provable(source: Mapping[str, str]) -> bool:
-    """Whether a whole copy by the server could be compared with the object of these headers."""
-    return expected_of(source, etag_is_md5=True).algorithm is not None
+def is_provable(context: CopyContext, source: Mapping[str, str]) -> bool:
+    """Whether a whole copy by the server could be proven as the rules ask, by what the server says of both objects.
+
+    A stored checksum is kept by the copy; an MD5 in the ETag is shown only where the destination's ETags are MD5s.
+    """
+    rules = context.rules
+    if rules.evidence is Grade.READBACK:
+        return False
+    if stored_checksums(source):
+        return True
+    return is_etag_proof(context, source) and is_md5_etag(source)
+
+
+def is_etag_proof(context: CopyContext, source: Mapping[str, str]) -> bool:
+    """Whether an ETag that stays the same counts as the proof the rules ask for."""
+    rules, can = context.rules, context.destination_can
+    enough = rules.evidence is None or meets(DestinationEvidence.MULTIPART_ETAG, rules.evidence)
+    return enough and rules.source_etag_md5 and can.etag_is_md5 and etag_shows_md5(source)
 
 
 class _ServerCopy:
@@ -105,16 +144,14 @@ class _ServerCopy:
 
     @property
     def is_provable(self) -> bool:
-        return is_provable(self._pinned.headers)
+        return is_provable(self._context, self._pinned.headers)
 
     async def run(self) -> IntegrityRecord:
         context = self._context
         await self._copy()
         self._headers = await head_written(context, self._ref.destination_key)
         try:
-            self._shown = shown_by(self._pinned.headers, self._headers)
-            if context.rules.evidence is Grade.READBACK:
-                self._shown = await self._read_back()
+            self._shown = await show_copy(context, self._ref, self._pinned.headers, self._headers)
         except Mismatch as error:
             removed = await remove_written(context, self._ref.destination_key, version=self._version, etag=self._etag)
             raise Mismatch(f"{error.message}; {removed}") from None
@@ -125,23 +162,16 @@ class _ServerCopy:
         context, key = self._context, self._ref.destination_key
         self._attempts = 1
         await context.requests.take(1)
-        more: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME"} if context.destination_can.full_object_crc else {}
-        # its refusals are about the source: gone, changed, not to be read
+        # the source's own algorithm, so that both can be compared
+        algorithm = next(iter(stored_checksums(self._pinned.headers)), CRC64NVME)
+        more: dict[str, Any] = (
+            {"ChecksumAlgorithm": algorithm.upper()} if context.destination_can.full_object_crc else {}
+        )
         answer = await self._steps.control(
-            "CopyObject", "copy_object", key, side=SOURCE, **copy_source(self._ref, self._pinned.etag), **more
+            "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
         )
         self._etag = _etag_of(answer, "CopyObjectResult")
         self._version = answer.get("VersionId")
-
-    async def _read_back(self) -> Shown:
-        """Read the copy and compare it with what the source says of itself."""
-        expected = expected_of(self._pinned.headers, etag_is_md5=self._context.rules.source_etag_md5)
-        if expected.algorithm is None:
-            return self._shown
-        found = await read_back(self._context, self._ref.destination_key, expected.algorithm)
-        if not expected.agrees(found):
-            raise Mismatch(f"destination: the bytes read back do not have the source's {expected.evidence}")
-        return Shown(expected.evidence, DestinationEvidence.READBACK)
 
     def record(self, status: Status, error: str | None) -> IntegrityRecord:
         """How the object ended. Digests are the destination server's word, as the evidence says."""
@@ -166,9 +196,7 @@ class _ServerCopy:
 
 def stated_digests(headers: Mapping[str, str]) -> dict[str, str]:
     """The digests a server states of a whole object, as the ledger writes them."""
-    if not _is_whole(headers):
-        return {}
-    stated = {name: headers[f"x-amz-checksum-{name}"] for name in _STORED if f"x-amz-checksum-{name}" in headers}
+    stated = {name: value for name, value in stored_checksums(headers).items() if name in _KEPT}
     if SHA256 in stated:
         stated[SHA256] = base64.b64decode(stated[SHA256]).hex()
     return stated
@@ -192,7 +220,8 @@ async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
     """Copy one part by UploadPartCopy. A failure of it is a value; RunBroken and Stopped come out."""
     upload = part.upload
     more: dict[str, Any] = {}
-    if upload.source.size:
+    # S3 takes no range of a source of up to 5 MB
+    if upload.part_count > 1:
         more["CopySourceRange"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
 
     try:
@@ -201,7 +230,7 @@ async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
             "UploadPartCopy",
             "upload_part_copy",
             upload.source.destination_key,
-            side=SOURCE,
+            side=COPY,
             UploadId=upload.upload_id,
             PartNumber=part.number,
             **copy_source(upload.source, upload.source_etag),

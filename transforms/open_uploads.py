@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -19,18 +20,18 @@ from urllib.parse import urlsplit
 import apache_beam as beam
 
 from ledger import queries, uploads
-from ledger.uploads import StoredUpload, UploadState
-from model.errors import TransferError, UploadGone
+from ledger.uploads import Place, StoredUpload, UploadState
+from model.errors import Archived, InvalidInput, SourceChanged, SourceGone, TransferError, UploadGone
 from model.objects import ObjectRef
 from model.parts import PartLimits, PartPlan, limits_of, plan_parts
 from model.records import IntegrityRecord, Layout, PartRecord, Upload, upload_identity
 from model.routing import MAX_SINGLE_PUT
-from model.status import SizeClass
+from model.status import SizeClass, Status
 from storage.checksums import is_md5_etag
 from storage.copier import CopyMode, status_of
 from storage.limits import body_cost
 from storage.multipart import PinnedSource
-from storage.server_copy import is_provable
+from storage.server_copy import is_etag_proof, is_provable
 from storage.source_layout import parts_in_etag, source_layout
 from transforms.context import JobContext
 from transforms.copy_objects import copy_object, settled_record
@@ -78,19 +79,27 @@ class _OpenFn(EngineDoFn):
                 ref, pinned = await worker.multipart.pin_as_told(ref)
                 if not self._goes_whole(ref, pinned):
                     return await self._find_or_create(ref, pinned, started_at)
-            except TransferError as error:
-                status = status_of(error)
-                worker.count(SizeClass.LARGE, status)
-                return unread_record(self._job, ref, SizeClass.LARGE, status, error.message)
+                await self._discard_others(ref, None)
+            except (TransferError, InvalidInput) as error:
+                return await self._refused(ref, error)
         return await self._copy_whole(ref)
+
+    async def _refused(self, ref: ObjectRef, error: TransferError | InvalidInput) -> IntegrityRecord:
+        """The record of an object that cannot be begun; what was begun of one that has gone or changed ends."""
+        status = status_of(error) if isinstance(error, TransferError) else Status.FAILED
+        if isinstance(error, SourceChanged | SourceGone | Archived):
+            with suppress(TransferError):
+                await self._discard_others(ref, None)
+        self.worker.count(SizeClass.LARGE, status)
+        return unread_record(self._job, ref, SizeClass.LARGE, status, error.message)
 
     def _goes_whole(self, ref: ObjectRef, pinned: PinnedSource) -> bool:
         """Whether one request shows more than parts would: the ETag stays, or the server's word can be compared."""
-        if ref.size > MAX_SINGLE_PUT:
+        if ref.size > min(MAX_SINGLE_PUT, self._limits.most):
             return False
         keeps_etag = self._job.config.routing.part_layout == "source"
         if self._mode is not CopyMode.STREAM:
-            return is_provable(pinned.headers) and not (keeps_etag and parts_in_etag(pinned.etag))
+            return is_provable(self.worker.copies, pinned.headers) and not (keeps_etag and parts_in_etag(pinned.etag))
         return keeps_etag and is_md5_etag(pinned.headers)
 
     async def _copy_whole(self, ref: ObjectRef) -> IntegrityRecord:
@@ -110,7 +119,7 @@ class _OpenFn(EngineDoFn):
     async def _find_or_create(self, ref: ObjectRef, pinned: PinnedSource, started_at: float) -> Upload:
         job = self._job
         plan, layout = await self._plan(ref, pinned)
-        on_server = self._goes_on_server(layout)
+        on_server = self._goes_on_server(pinned, layout)
         upload = Upload(
             identity=upload_identity(
                 job.config.destination_endpoint.endpoint_url or "",
@@ -134,7 +143,7 @@ class _OpenFn(EngineDoFn):
             on_server=on_server,
         )
         opened = await self._resumed(upload) or upload._replace(upload_id=await self._claim(upload, pinned))
-        await self._discard_replaced(opened)
+        await self._discard_others(ref, opened)
         return opened
 
     async def _resumed(self, upload: Upload) -> Upload | None:
@@ -143,17 +152,44 @@ class _OpenFn(EngineDoFn):
             return None
         return await self._resume(upload, stored.upload_id)
 
-    async def _discard_replaced(self, upload: Upload) -> None:
+    async def _discard_others(self, ref: ObjectRef, kept: Upload | None) -> None:
         """Abort what earlier runs began of the same object as it was, or cut otherwise: nobody will end it."""
-        run, key = self._job.run, upload.source.destination_key
-        for identity, upload_id in await self._ledger(lambda conn: uploads.take_up(conn, run, upload.identity)):
-            if upload_id:
-                await self.worker.multipart.abort(key, upload_id)
+        run, steps, key = self._job.run, self.worker.multipart, ref.destination_key
+        if kept is not None:
+            await self._ledger(partial(uploads.take_up, ref=run, identity=kept.identity))
+        place = self._place(ref)
+        others = await self._ledger(partial(uploads.open_before, ref=run, place=place))
+        for other in others:
+            if kept is not None and other.identity == kept.identity:
+                continue
+            upload_id = other.upload_id or await self._unrecorded(place, other.started_at)
+            if upload_id and (kept is None or upload_id != kept.upload_id):
+                await steps.abort(key, upload_id)
             await self._ledger(
                 partial(
-                    uploads.close_upload, ref=run, identity=identity, upload_id=upload_id, state=UploadState.ABORTED
+                    uploads.close_upload,
+                    ref=run,
+                    identity=other.identity,
+                    upload_id=other.upload_id,
+                    state=UploadState.ABORTED,
                 )
             )
+
+    async def _unrecorded(self, place: Place, since: float) -> str | None:
+        """The upload whose creation a crash left unrecorded, if the destination lists one the ledger does not know."""
+        known = await self._ledger(partial(uploads.known_ids, place=place))
+        return await self.worker.multipart.find_upload(place.destination_key, since, known)
+
+    def _place(self, ref: ObjectRef) -> Place:
+        config = self._job.config
+        return Place(
+            source_endpoint=config.source.endpoint_url or "",
+            source_bucket=ref.bucket,
+            source_key=ref.key,
+            destination_endpoint=config.destination_endpoint.endpoint_url or "",
+            destination_bucket=config.destination.bucket,
+            destination_key=ref.destination_key,
+        )
 
     async def _plan(self, ref: ObjectRef, pinned: PinnedSource) -> tuple[PartPlan, Layout]:
         routing = self._job.config.routing
@@ -163,10 +199,10 @@ class _OpenFn(EngineDoFn):
                 return found.plan, Layout.SOURCE if found.certain else Layout.GUESSED
         return plan_parts(ref.size, routing.part_size_bytes, self._limits), Layout.OWN
 
-    def _goes_on_server(self, layout: Layout) -> bool:
+    def _goes_on_server(self, pinned: PinnedSource, layout: Layout) -> bool:
         """Whether the server copies the parts. Parts cut as the source's keep its ETag, which proves the copy."""
         if self._mode is CopyMode.PROVEN:
-            return layout is Layout.SOURCE
+            return layout is Layout.SOURCE and is_etag_proof(self.worker.copies, pinned.headers)
         return self._mode is CopyMode.SERVER
 
     @property
@@ -211,7 +247,9 @@ class _OpenFn(EngineDoFn):
         stored = await self._ledger(lambda conn: uploads.adopt_upload(conn, run, intent))
         if stored.upload_id:
             return stored.upload_id
-        left = None if stored.started_at == intent.started_at else await steps.find_upload(key, stored.started_at)
+        left = None
+        if stored.started_at != intent.started_at:
+            left = await self._unrecorded(self._place(upload.source), stored.started_at)
         upload_id = left or await steps.create(upload.source, pinned, full_object_crc=upload.full_object_crc)
         winner = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
         if winner != upload_id:

@@ -93,7 +93,10 @@ class Worker:
             bytes=Rate(self.limits.bytes_per_s),
         )
         self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
-        self.multipart = Multipart(self.copies, self._threads)
+        store = store_config(config.destination_endpoint, config)
+        self.multipart = Multipart(
+            self.copies, self._threads, lambda: make_control_client(store, make_session(store), attempts=1)
+        )
         self.ledger = LedgerSession(
             dsn,
             job.run,

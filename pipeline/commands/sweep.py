@@ -75,20 +75,22 @@ class _Sweep:
         left = self._left()
         # a run claims an upload in the ledger before it creates it
         spared = {one.destination_key for one in left if one.live}
-        known = {(one.destination_key, one.upload_id): one for one in left}
-        candidates = {(upload.key, upload.upload_id): upload for upload in self._candidates(left)}
+        endpoint = self._config.endpoint.endpoint_url or ""
+        here = [one for one in left if one.destination_endpoint == endpoint]
+        known = {(one.destination_key, one.upload_id): one for one in here}
+        candidates = {(upload.key, upload.upload_id): upload for upload in self._candidates(here)}
         return [
-            Found(upload, known.get(name))
+            Found(upload, known.get(name) or known.get((upload.key, "")))
             for name, upload in candidates.items()
             if upload.initiated <= before and upload.key not in spared
         ]
 
-    def _left(self) -> list[LeftUpload]:
+    def _left(self, prefix: str | None = None) -> list[LeftUpload]:
         from ledger.retry import repeat  # noqa: PLC0415 (loads psycopg)
         from ledger.uploads import left_uploads  # noqa: PLC0415
 
-        endpoint = self._config.endpoint.endpoint_url or ""
-        return repeat(self._dsn, "sweep", lambda conn: left_uploads(conn, endpoint, self._bucket, self._prefix))
+        below = self._prefix if prefix is None else prefix
+        return repeat(self._dsn, "sweep", lambda conn: left_uploads(conn, self._bucket, below))
 
     def _candidates(self, left: Iterable[LeftUpload]) -> Iterator[OpenUpload]:
         from storage.open_uploads import OpenUpload, list_uploads, uploads_of  # noqa: PLC0415
@@ -131,14 +133,21 @@ class _Sweep:
     def abort(self, found: Found) -> str | None:
         """Abort one upload and close its row; what went wrong, or None."""
         from ledger.retry import repeat  # noqa: PLC0415
-        from ledger.uploads import close_left  # noqa: PLC0415
+        from ledger.uploads import end_left  # noqa: PLC0415
         from storage.open_uploads import abort_upload  # noqa: PLC0415
 
         upload, left = found
-        try:
+
+        def abort() -> None:
             abort_upload(self._control, self._bucket, upload)
+
+        try:
+            if left is not None:
+                ended = repeat(self._dsn, "sweep", lambda conn: end_left(conn, left, abort))
+                return None if ended else "a run has taken it up again"
+            if any(one.live and one.destination_key == upload.key for one in self._left(upload.key)):
+                return "a run copies to its key"
+            abort()
         except TransferError as error:
             return error.message
-        if left is not None:
-            repeat(self._dsn, "sweep", lambda conn: close_left(conn, left))
         return None

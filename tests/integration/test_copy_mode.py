@@ -81,20 +81,47 @@ def test_another_endpoint_is_refused_before_anything_is_copied(
     assert "source and destination are not one endpoint; use --copy_mode=stream" in ran.stderr
 
 
-@pytest.mark.parametrize("evidence", ["readback"])
 def test_a_copy_is_read_back_when_asked_to(
-    evidence: str, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
 ) -> None:
-    objects = [WorkObject("one", 100), WorkObject("two", 3 * MIB)]
-    scene, target, proxy = stocked(minio, new_bucket(minio), objects), new_bucket(minio), proxied(minio)
+    scene, target, proxy = stocked(minio, new_bucket(minio), OBJECTS), new_bucket(minio), proxied(minio)
 
-    ran = ferry(proxy.server, proxy.server, ledger).run(
-        scene.inventory(), f"s3://{target}", "--copy_mode=server", f"--evidence={evidence}"
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT).run(
+        scene.inventory(), f"s3://{target}", "--copy_mode=server", "--evidence=readback"
     )
 
-    assert ran.statuses == {"VERIFIED": 2}, ran.explain()
+    assert ran.statuses == {"VERIFIED": len(OBJECTS)}, ran.explain()
     assert {row["destination_evidence"] for row in ledger.objects().values()} == {"readback"}
-    assert proxy.reads(target) == {"one": 1, "two": 1}
+    assert proxy.reads(target) == dict.fromkeys(scene.keys, 1)
+
+
+@pytest.mark.parametrize("flags", [("--evidence=readback",), ("--max_parts=2",)], ids=["readback", "other-parts"])
+def test_a_copy_that_cannot_be_proven_is_kept_as_copied(
+    flags: tuple[str, ...], minio: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    bucket, target = new_bucket(minio), new_bucket(minio)
+    minio.client().create_bucket(Bucket=f"{bucket}-inventory")
+    rows = [uploaded_by_parts(minio, bucket, "large", [8 * MIB, 8 * MIB, 5])]
+
+    ran = ferry(minio, minio, ledger, *SPLIT).run(
+        Scene(minio, bucket, rows).inventory(), f"s3://{target}", "--copy_mode=server", *flags
+    )
+
+    assert (ran.code, ran.statuses) == (0, {"COPIED": 1}), ran.explain()
+    assert differences((minio.client(), bucket), (minio.client(), target)) == []
+
+
+def test_auto_streams_what_the_server_cannot_prove_as_asked(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    scene, target, proxy = stocked(minio, new_bucket(minio), small_objects(3)), new_bucket(minio), proxied(minio)
+
+    ran = ferry(proxy.server, proxy.server, ledger).run(
+        scene.inventory(), f"s3://{target}", "--copy_mode=auto", "--evidence=server"
+    )
+
+    assert ran.statuses == {"VERIFIED": 3}, ran.explain()
+    assert proxy.reads(scene.bucket) == dict.fromkeys(scene.keys, 1)
 
 
 @pytest.mark.parametrize("mode", ["server", "auto"])

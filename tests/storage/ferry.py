@@ -58,6 +58,7 @@ class Ferry:
     threads: ThreadPoolExecutor
     _endpoints: dict[tuple[Any, ...], Endpoint] = field(default_factory=dict)
     _boto: dict[str, Any] = field(default_factory=dict)
+    _stores: dict[int, tuple[StoreConfig, dict[str, str]]] = field(default_factory=dict)
 
     def boto(self, server: S3Server) -> Any:
         """A boto3 client of a server, to prepare and to look."""
@@ -81,6 +82,7 @@ class Ferry:
         )
         session = make_session(store, server.environment(side.upper()))
         control = make_control_client(store, session)
+        self._stores[id(control)] = store, server.environment(side.upper())
         timeouts: dict[str, Any] = {"connect_timeout_s": timeout_s, "idle_timeout_s": timeout_s}
         limit = EndpointLimit(64)
         client = S3Client(
@@ -134,7 +136,10 @@ class Ferry:
 
     def steps(self, context: CopyContext) -> Multipart:
         """The multipart steps over `context`."""
-        return Multipart(context, self.threads)
+        store, environment = self._stores[id(context.destination_control)]
+        return Multipart(
+            context, self.threads, lambda: make_control_client(store, make_session(store, environment), attempts=1)
+        )
 
     def open_upload(self, context: CopyContext, ref: ObjectRef, part_size: int = PART) -> Upload:
         """Pin the source and create an upload with parts of `part_size` bytes."""

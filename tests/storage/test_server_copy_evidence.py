@@ -45,7 +45,19 @@ SIZE = {"content-length": "3"}
 def test_only_what_both_objects_state_is_evidence(
     source: dict[str, str], destination: dict[str, str], shown: Shown
 ) -> None:
-    assert shown_by(SIZE | source, SIZE | destination) == shown
+    assert shown_by(SIZE | source, SIZE | destination, etag_is_md5=True) == shown
+
+
+def test_etags_that_are_opaque_show_nothing() -> None:
+    same = SIZE | {"etag": MD5}
+    assert shown_by(same, same, etag_is_md5=False) == Shown(SourceEvidence.LENGTH, DestinationEvidence.NONE)
+
+
+@pytest.mark.parametrize("name", ["crc64nvme", "sha256", "crc32c", "crc32", "sha1"])
+def test_any_stored_checksum_of_both_is_evidence(name: str) -> None:
+    header = {f"x-amz-checksum-{name}": "abc="}
+    shown = shown_by(SIZE | {"etag": MULTIPART} | header, SIZE | {"etag": MD5} | header, etag_is_md5=True)
+    assert shown == Shown(SourceEvidence.STORED_CHECKSUM, DestinationEvidence.STORED_CHECKSUM)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +70,7 @@ def test_only_what_both_objects_state_is_evidence(
 )
 def test_a_contradiction_is_a_mismatch(source: dict[str, str], destination: dict[str, str]) -> None:
     with pytest.raises(Mismatch, match="destination:"):
-        shown_by(source, destination)
+        shown_by(source, destination, etag_is_md5=True)
 
 
 def test_the_digests_a_server_states_are_written_as_the_ledger_writes_them() -> None:
@@ -71,3 +83,4 @@ def test_the_digests_a_server_states_are_written_as_the_ledger_writes_them() -> 
 
 def test_a_composite_checksum_is_no_digest_of_the_object() -> None:
     assert stated_digests({CRC: "abc=", "x-amz-checksum-type": "COMPOSITE"}) == {}
+    assert stated_digests({"x-amz-checksum-sha256": "uU0nuZNNPgilLlLX2n2r+sSE7+N6U4DukIj3rOLvzek=-3"}) == {}

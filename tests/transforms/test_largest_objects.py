@@ -8,12 +8,14 @@ import apache_beam as beam
 import pytest
 
 from model.objects import ObjectRef
-from model.parts import MAX_OBJECT, PartPlan, plan_parts
+from model.parts import MAX_OBJECT, S3_LIMITS, PartPlan, plan_parts
 from model.records import Part, PartOutcome, PartResult, Upload
 from model.routing import GIB, MIB
 from model.status import DestinationEvidence, SourceEvidence, Status
+from storage.checksums import multipart_etag
 from storage.config import Capabilities
 from storage.copier import CopyContext
+from storage.source_layout import source_layout
 from tests.fixtures.s3 import S3Server
 from tests.fixtures.simulated_s3 import RUNNING, SimulatedS3, base64_crc, simulated_s3
 from tests.storage.ferry import Ferry, running_ferry
@@ -53,7 +55,7 @@ ASSEMBLED: dict[str, list[Assembly]] = {}
 def sent(part: Part, url: str) -> tuple[str, PartResult]:
     """A part as CopyParts leaves it, taken by the store at `url`."""
     upload = part.upload
-    record = RUNNING[url].upload_part(upload.upload_id, part.number, part.length)
+    record = RUNNING[url].upload_part(upload.upload_id, part.number, part.offset, part.length)
     return upload.identity, PartResult(upload, part.number, PartOutcome.DONE, record)
 
 
@@ -107,18 +109,51 @@ def test_an_object_is_planned_numbered_combined_and_completed(
     assert record.source_evidence is SourceEvidence.STORED_CHECKSUM
     assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
     made = store.objects["dst/large"]
-    assert (made.size, made.etag) == (size, record.destination_etag)
+    assert made.size == size
+    assert record.destination_etag == multipart_etag([part.etag for part in sorted(assembly.parts)])
     assert made.parts == [length for _, _, length in plan_parts(size, 32 * MIB).spans()]
     assert len(made.parts) == parts
     assert store.uploads == {}
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [5 * GIB],
+        [5 * GIB, 1],
+        [5 * GIB - 1, 5 * GIB - 1, 2],
+        [5 * MIB, 5 * GIB, 5 * MIB + 1, 5 * GIB, 3],
+        [5 * GIB] * 10_000,
+        [5 * MIB] * 9_998 + [6 * MIB, 7],
+    ],
+    ids=["most", "most-and-one", "less-than-most", "uneven", "largest", "uneven-at-the-end"],
+)
+def test_the_layout_of_a_source_is_asked_for_and_followed(
+    ferry: Ferry, store: SimulatedS3, context: CopyContext, lengths: list[int]
+) -> None:
+    size = sum(lengths)
+    there = store.put("src/large", size, parts=lengths)
+    ref = ObjectRef(0, 0, "src", "large", None, size, there.etag, "large")
+
+    layout = ferry.engine.run(source_layout(context, ref, there.etag, S3_LIMITS))
+
+    assert layout is not None
+    assert layout.certain
+    assert [length for _, _, length in layout.plan.spans()] == lengths
+    bare = ferry.open_upload(context, ref)
+    plan = layout.plan
+    upload = bare._replace(part_size=plan.part_size, part_count=plan.count, runs=plan.runs)
+    assembly = through_the_stateful_steps(upload, store)
+    assert ferry.complete(context, upload, assembly.parts)[0].status is Status.VERIFIED
+    assert store.objects["dst/large"].parts == lengths
 
 
 def test_ten_thousand_parts_are_listed_page_by_page(ferry: Ferry, store: SimulatedS3, context: CopyContext) -> None:
     size = 10_000 * 5 * MIB
     there = store.put("src/many", size)
     upload = ferry.open_upload(context, ObjectRef(0, 0, "src", "many", None, size, there.etag, "many"), 5 * MIB)
-    for number, _, length in PartPlan(size, 5 * MIB).spans():
-        store.upload_part(upload.upload_id, number, length)
+    for number, offset, length in PartPlan(size, 5 * MIB).spans():
+        store.upload_part(upload.upload_id, number, offset, length)
 
     held = ferry.engine.run(ferry.steps(context).stored_parts("many", upload.upload_id))
 

@@ -1,1 +1,0 @@
-ALTER TYPE destination_evidence ADD VALUE 'stored_checksum' BEFORE 'none';
