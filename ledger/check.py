@@ -66,17 +66,17 @@ def _others(conn: Connection, job: str, run_id: int) -> tuple[int, tuple[str, ..
 
     row = conn.execute(
         sql.SQL(
-            "SELECT count(*), (array_agg(now.destination_key ORDER BY now.destination_key))[1:{examples}]"
-            " FROM objects AS now LEFT JOIN {partition} AS then"
-            " ON then.run_id = now.run_id AND then.destination_key = now.destination_key"
-            " WHERE now.job = {job} AND now.run_id = {run} AND ({now}) IS DISTINCT FROM ({then})"
+            "SELECT count(*), (array_agg(shown.destination_key ORDER BY shown.destination_key))[1:{examples}]"
+            " FROM objects AS shown LEFT JOIN {partition} AS record"
+            " ON record.run_id = shown.run_id AND record.destination_key = shown.destination_key"
+            " WHERE shown.job = {job} AND shown.run_id = {run} AND ({shown}) IS DISTINCT FROM ({record})"
         ).format(
             examples=sql.Literal(EXAMPLES),
             partition=partition(run_id),
             job=sql.Literal(job),
             run=sql.Literal(run_id),
-            now=columns("now"),
-            then=columns("then"),
+            shown=columns("shown"),
+            record=columns("record"),
         )
     ).fetchone()
     return (row[0], tuple(row[1] or ())) if row else (0, ())
