@@ -107,12 +107,12 @@ class RunPolicy:
     workers: int = 0
     """Worker processes of DirectRunner; 0 means one per core."""
     summary: str | None = None
-    export: str | None = None
-    """Local folder for dead letters, retry and restore manifests; None writes none."""
     max_failures: str | None = None
     """N or P%: above it the run stops; None never stops for failures."""
     strict_source: bool = False
     log_level: str = "INFO"
+    export: str | None = None
+    """Local folder for dead letters, retry and restore manifests; None writes none."""
 
 
 @dataclass(frozen=True, slots=True)
