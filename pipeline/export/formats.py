@@ -13,7 +13,7 @@ from urllib.parse import quote
 from ledger.exports import ObjectName
 from pipeline.export.schemas import Field, avro_schema, parquet_schema
 
-_ROW_GROUP = 50_000
+_ROW_GROUP = 20_000
 
 
 def write_avro(
@@ -40,7 +40,7 @@ def write_avro(
 def write_parquet(
     file: BinaryIO, fields: tuple[Field, ...], rows: Iterable[Sequence[Any]], metadata: dict[str, str]
 ) -> int:
-    """Rows, values in the order of `fields`, as a Parquet file in row groups of 50,000; returns how many."""
+    """Rows, values in the order of `fields`, as a Parquet file in row groups of 20,000; returns how many."""
     import pyarrow as pa  # noqa: PLC0415 - heavy
     import pyarrow.parquet as pq  # noqa: PLC0415
 

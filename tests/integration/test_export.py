@@ -155,3 +155,50 @@ def test_a_tampered_record_is_found_by_check_and_export(
     exported = ended(user, "ledger", "export", run_id, f"--to={tmp_path}")
     assert exported.code == 1, exported.explain()
     assert "not those of its end" in exported.stderr
+
+
+def test_a_run_stopped_by_its_failures_leaves_them_as_a_manifest_and_a_digest_that_holds(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, tmp_path: Path
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(400, size=10))
+
+    def refuse(request: Request) -> Effect | None:
+        return Effect(refuse=(403, "AccessDenied")) if request.key.startswith("small/") else None
+
+    proxy.rule = refuse
+    user = ferry(proxy.server, minio, ledger, "--workers=2", "--max_in_flight=2", "--small_unit_objects=10")
+    run = user.run(scene.inventory(), f"s3://{target}", "--max_failures=20", f"--export={tmp_path}")
+    assert run.code == 3, run.explain()
+    failed = ledger.keys("FAILED")
+    rows = Path(run.summary["retry_manifest"]).read_text().splitlines()
+    assert {row.partition(",")[2] for row in rows} == failed
+    assert ended(user, "ledger", "check", str(run.summary["run_id"])).code == 0
+
+
+def test_files_that_cannot_be_written_do_not_lose_the_run(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, tmp_path: Path
+) -> None:
+    proxy = proxied(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(3))
+    proxy.rule = lambda request: Effect(refuse=(403, "AccessDenied")) if request.key == scene.keys[0] else None
+    (tmp_path / "run-1").write_text("in the way")
+    user = ferry(proxy.server, minio, ledger, "--workers=1")
+    run = user.run(scene.inventory(), f"s3://{new_bucket(minio)}", f"--export={tmp_path}")
+    assert run.code == 3, run.explain()
+    assert run.statuses == {"VERIFIED": 2, "FAILED": 1}
+    assert ledger.run()["outcome"] == "failed"
+    assert run.stderr.splitlines()[-1].startswith("s3ferry: --export: run 1 could not be exported to ")
+    assert "s3ferry ledger export 1" in run.stderr.splitlines()[-1]
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_copied(
+    minio: S3Server, ferry: MakeFerry, ledger: Ledger, tmp_path: Path
+) -> None:
+    target = new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(1))
+    (tmp_path / "file").write_text("")
+    run = ferry(minio, minio, ledger).run(scene.inventory(), f"s3://{target}", f"--export={tmp_path / 'file' / 'out'}")
+    assert run.code == 2, run.explain()
+    assert "--export: " in run.stderr
+    assert not ledger.is_made()
