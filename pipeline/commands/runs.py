@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _WHERE = "The ledger is found through LEDGER_DSN or the PG* variables. A run's number is in its log and summary."
 MOST_LISTED = 20
+LIST_WIDTH = 132
 
 
 def stop_usage() -> str:
@@ -97,7 +98,7 @@ def status(run_id: int | None) -> int:
 
 
 def render_runs(runs: Sequence[RunStatus], width: int) -> str:
-    """The runs as a table, `width` columns wide at most unless the terminal is narrower than it needs."""
+    """The runs as a table for a terminal of `width` columns; it takes up to 132, so that jobs keep their names."""
     from rich import box  # noqa: PLC0415 (not needed for start-up)
     from rich.table import Table  # noqa: PLC0415
 
@@ -114,7 +115,7 @@ def render_runs(runs: Sequence[RunStatus], width: int) -> str:
         taken = human_seconds((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
         rows, dead = rows_and_dead(run)
         table.add_row(str(run.run_id), printable(run.job), str(run.outcome), _time(run.started_at), taken, rows, dead)
-    return as_text(table, width)
+    return as_text(table, max(width, LIST_WIDTH))
 
 
 def rows_and_dead(run: RunStatus) -> tuple[str, str]:

@@ -32,9 +32,16 @@ def write_avro(
 
     # Avro wants 16 bytes that are unlikely in the data; random ones would make no two files alike.
     marker = hashlib.sha256("\0".join([name, *metadata.values()]).encode()).digest()[:16]
-    schema = fastavro.parse_schema(avro_schema(name, fields))
+    schema = _sorted(fastavro.parse_schema(avro_schema(name, fields)))
     fastavro.writer(file, schema, records(), codec="deflate", metadata=metadata, sync_marker=marker)
     return written
+
+
+def _sorted(schema: Any) -> Any:
+    """A parsed schema with its keys in order: fastavro leaves them in that of a set, another in each process."""
+    if isinstance(schema, dict):
+        return {key: _sorted(schema[key]) for key in sorted(schema)}
+    return [_sorted(part) for part in schema] if isinstance(schema, list) else schema
 
 
 def write_parquet(

@@ -35,6 +35,7 @@ ODD = (
 )
 FROZEN = ("frozen/ice + snow.bin", "frozen/plain.bin")
 GONE = "gone away"
+CHANGED = "changed since"
 
 
 def files_of(folder: Path) -> dict[str, str]:
@@ -59,10 +60,11 @@ def test_what_failed_is_retried_from_the_manifest_the_run_left_and_nothing_else(
     proxy, writer, target = proxied(minio), proxied(minio), new_bucket(minio)
     odd = [WorkObject(key, 100 + len(key)) for key in ODD]
     frozen = [WorkObject(key, 77) for key in FROZEN]
-    others = [*small_objects(8), WorkObject("large + odd", 11 * MIB), WorkObject(GONE, 10)]
+    others = [*small_objects(8), WorkObject("large + odd", 11 * MIB), WorkObject(GONE, 10), WorkObject(CHANGED, 10)]
     scene = stocked(minio, new_bucket(minio), [*odd, *frozen, *others])
     manifest = scene.inventory()
     minio.client().delete_object(Bucket=scene.bucket, Key=GONE)
+    minio.client().put_object(Bucket=scene.bucket, Key=CHANGED, Body=b"what is there now")
     failing = {*ODD, "large + odd"}
 
     def refuse(request: Request) -> Effect | None:
@@ -74,22 +76,23 @@ def test_what_failed_is_retried_from_the_manifest_the_run_left_and_nothing_else(
     user = ferry(proxy.server, writer.server, ledger, *SPLIT, "--workers=1")
     run = user.run(manifest, f"s3://{target}", f"--export={tmp_path}")
     assert run.code == 1, run.explain()
-    assert run.statuses == {"VERIFIED": 8, "FAILED": 10, "ARCHIVED": 2, "SOURCE_GONE": 1}
+    assert run.statuses == {"VERIFIED": 8, "FAILED": 10, "ARCHIVED": 2, "SOURCE_GONE": 1, "SOURCE_CHANGED": 1}
     folder = tmp_path / f"run-{run.summary['run_id']}"
     assert sorted(files_of(folder)) == ["dead-letters.avro", "restore.csv", "retry.csv"]
     assert f"retry manifest: {folder / 'retry.csv'}" in run.last_sentence
     assert run.summary["retry_manifest"] == str(folder / "retry.csv")
     letters = {letter["source_key"]: letter for letter in avro(folder / "dead-letters.avro")}
     assert {key for key, letter in letters.items() if letter["status"] == "FAILED"} == failing
-    assert letters[GONE]["status"] == "SOURCE_GONE"
+    assert (letters[GONE]["status"], letters[CHANGED]["status"]) == ("SOURCE_GONE", "SOURCE_CHANGED")
     assert all("403" in letters[key]["reason"] and letters[key]["attempts"] >= 1 for key in failing)
 
+    retriable = {*failing, CHANGED}
     proxy.forget()
     writer.forget()
     retried = user.run(str(folder / "retry.csv"), f"s3://{target}")
-    assert (retried.code, retried.statuses) == (0, {"VERIFIED": 10}), retried.explain()
-    assert {row["source_key"] for row in ledger.objects(retried.summary["run_id"]).values()} == failing
-    assert {request.key for request in writer.asked(target) if request.method in ("PUT", "POST")} == failing
+    assert (retried.code, retried.statuses) == (0, {"VERIFIED": 11}), retried.explain()
+    assert {row["source_key"] for row in ledger.objects(retried.summary["run_id"]).values()} == retriable
+    assert {request.key for request in writer.asked(target) if request.method in ("PUT", "POST")} == retriable
 
     restored = user.run(str(folder / "restore.csv"), f"s3://{target}", "--csv_key_encoding=percent")
     assert (restored.code, restored.statuses) == (0, {"VERIFIED": 2}), restored.explain()
@@ -97,7 +100,7 @@ def test_what_failed_is_retried_from_the_manifest_the_run_left_and_nothing_else(
     kept = [key for key in scene.keys if key != GONE]
     assert differences((client, scene.bucket), (client, target), keys=kept) == []
     again = user.run(manifest, f"s3://{target}", f"--export={tmp_path}")
-    assert again.statuses == {"SKIPPED": 20, "SOURCE_GONE": 1}, again.explain()
+    assert again.statuses == {"SKIPPED": 20, "SOURCE_GONE": 1, "SOURCE_CHANGED": 1}, again.explain()
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +169,27 @@ def test_repeating_an_export_writes_the_same_files(
     assert sorted(contents(first.folder)) == sorted(
         ["SHA256SUMS", "dead-letters.avro", "export.json", f"records.{record_format}", "restore.csv", "retry.csv"]
     )
+
+
+def test_another_process_writes_the_same_avro_file() -> None:
+    script = (
+        "import hashlib, io\n"
+        "from pipeline.export.formats import write_avro\n"
+        "from pipeline.export.schemas import DEAD_LETTER_FIELDS as fields\n"
+        "write_avro(file := io.BytesIO(), 'DeadLetter', fields, [], {'s3ferry.run_id': '1'})\n"
+        "print(hashlib.sha256(file.getvalue()).hexdigest())\n"
+    )
+    printed = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(printed) == 1
 
 
 def test_records_are_the_rows_of_the_ledger_by_destination_key_in_either_format(
