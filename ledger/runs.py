@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import sql
+from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from ledger.connect import Connection, transaction
@@ -23,6 +24,14 @@ _START_LOCK = 0x7333_6665_7272_7902
 """Advisory lock of `start_run`: two jobs with overlapping destinations must not start side by side."""
 _LINGER_S = 5.0
 _LINGER_POLL_S = 0.25
+
+_STATUS = (
+    "SELECT run_id, runs.job,"
+    " CASE WHEN outcome = 'running' AND coalesce(expires_at < clock_timestamp(), true)"
+    " THEN 'abandoned' ELSE outcome END,"
+    " exit_code, manifest, package_version, runs.holder, started_at, finished_at, stop_requested, error, summary,"
+    " expires_at, options, records, records_digest FROM runs LEFT JOIN leases USING (run_id)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,10 @@ class RunStatus:
     error: str | None
     summary: Mapping[str, object] | None
     lease_expires_at: datetime | None
+    options: Mapping[str, object]
+    records: int | None
+    records_digest: str | None
+    """How many records the run had when it was closed, and the SHA-256 over them (`ledger.digest`)."""
 
 
 def start_run(
@@ -137,16 +150,18 @@ def drop_history(conn: Connection, run_id: int) -> None:
 
 def run_status(conn: Connection, run_id: int) -> RunStatus:
     """How run `run_id` stands. Raises InvalidInput when there is no such run."""
-    row = conn.execute(
-        "SELECT run_id, runs.job,"
-        " CASE WHEN outcome = 'running' AND coalesce(expires_at < clock_timestamp(), true)"
-        " THEN 'abandoned' ELSE outcome END,"
-        " exit_code, manifest, package_version, runs.holder, started_at, finished_at, stop_requested, error, summary,"
-        " expires_at FROM runs LEFT JOIN leases USING (run_id) WHERE run_id = %s",
-        (run_id,),
-    ).fetchone()
+    row = conn.execute(f"{_STATUS} WHERE run_id = %s", (run_id,)).fetchone()
     if row is None:
         raise InvalidInput(f"the ledger has no run {run_id}: `s3ferry status` lists the runs")
+    return _status(row)
+
+
+def newest_runs(conn: Connection, most: int) -> list[RunStatus]:
+    """How the newest runs of all jobs stand, the newest first; at most `most`. Repeatable."""
+    return [_status(row) for row in conn.execute(f"{_STATUS} ORDER BY run_id DESC LIMIT %s", (most,))]
+
+
+def _status(row: TupleRow) -> RunStatus:
     return RunStatus(
         run_id=row[0],
         job=row[1],
@@ -161,6 +176,9 @@ def run_status(conn: Connection, run_id: int) -> RunStatus:
         error=row[10],
         summary=row[11],
         lease_expires_at=row[12],
+        options=row[13],
+        records=row[14],
+        records_digest=row[15],
     )
 
 

@@ -32,6 +32,12 @@ class Status(Word):
 COUNTED_ONLY = frozenset({Status.SKIPPED, Status.EXCLUDED, Status.DUPLICATE, Status.BAD_ROW})
 """Statuses counted per input file but never inserted row by row into `objects` and `attempts`."""
 
+DEAD = frozenset(Status) - {Status.VERIFIED, Status.SKIPPED, Status.EXCLUDED, Status.DUPLICATE}
+"""Statuses of rows that did not end well: they go to the dead letters of an export, each with its reason."""
+
+RETRIED = frozenset({Status.FAILED, Status.MISMATCH, Status.DESTINATION_GONE, Status.SOURCE_CHANGED, Status.COPIED})
+"""Statuses a further run may turn into VERIFIED: they go to the retry manifest."""
+
 _RANK = {
     Status.VERIFIED: 5,
     Status.COPIED: 4,

@@ -115,6 +115,8 @@ class RunPolicy:
     """N or P%: above it the run stops; None never stops for failures."""
     strict_source: bool = False
     log_level: str = "INFO"
+    export: str | None = None
+    """Local folder for dead letters, retry and restore manifests; None writes none."""
 
 
 @dataclass(frozen=True, slots=True)

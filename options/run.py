@@ -55,6 +55,12 @@ RUN_FLAGS = (
     Flag(
         "summary", "file that gets the run's summary as JSON; - for standard output", values.text_value, metavar="FILE"
     ),
+    Flag(
+        "export",
+        "local folder that gets dead letters, retry and restore manifest at the end, where there is something to write",
+        values.local_folder,
+        metavar="FOLDER",
+    ),
     choice_flag(
         "log_level",
         _DEFAULT.log_level,
@@ -88,6 +94,7 @@ def read_run(given: argparse.Namespace) -> RunPolicy:
         runner=given.runner,
         workers=given.workers,
         summary=given.summary,
+        export=given.export,
         max_failures=given.max_failures,
         strict_source=given.strict_source,
         log_level=given.log_level,

@@ -121,6 +121,23 @@ def one_or_list(alone: str, *words: str) -> Callable[[str], str]:
     return read
 
 
+LARGEST_RUN = 2**63 - 1
+
+
+def run_number(text: str) -> int:
+    """A run's number in the ledger."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= LARGEST_RUN):
+        raise ValueError(f"{shown(text)} is no run's number; give one number, like 12")
+    return int(text)
+
+
+def local_folder(text: str) -> str:
+    """A folder of this machine. Given back as it is."""
+    if text.startswith("s3:") or _SCHEME.match(text):
+        raise ValueError(f"{shown(text)} is not a folder of this machine; give a local path and upload the files")
+    return text_value(text)
+
+
 def text_value(text: str) -> str:
     """Any text but an empty one or one with control characters."""
     if not text:

@@ -35,9 +35,9 @@ COMMANDS = {
         execute="pipeline.commands.run:execute",
     ),
     "status": Command(
-        "show how a run stands",
+        "show how a run stands, or list the newest runs",
         usage="pipeline.commands.runs:status_usage",
-        parse="pipeline.commands.runs:parse",
+        parse="pipeline.commands.runs:parse_status",
         execute="pipeline.commands.runs:status",
     ),
     "stop": Command(
@@ -46,6 +46,12 @@ COMMANDS = {
         parse="pipeline.commands.runs:parse",
         execute="pipeline.commands.runs:stop",
     ),
+    "report": Command(
+        "print the table of a run again, from the ledger",
+        usage="options.ledger_command:report_help",
+        parse="options.ledger_command:parse_report",
+        execute="pipeline.commands.report:execute",
+    ),
     "sweep": Command(
         "abort multipart uploads that were begun at a destination and never ended",
         usage="options.sweep:sweep_help",
@@ -53,9 +59,9 @@ COMMANDS = {
         execute="pipeline.commands.sweep:execute",
     ),
     "ledger": Command(
-        "make the ledger's tables, or bring them up to date",
-        usage="pipeline.commands.ledger:usage",
-        parse="pipeline.commands.ledger:parse",
+        "bring the ledger's tables up to date, check or export a run's records",
+        usage="options.ledger_command:ledger_help",
+        parse="options.ledger_command:parse_ledger",
         execute="pipeline.commands.ledger:execute",
     ),
 }

@@ -17,6 +17,7 @@ from typing import Any
 
 from ledger import accounting, leases, queries, runs
 from ledger.connect import Connection
+from ledger.digest import seal
 from ledger.leases import RunRef
 from ledger.retry import repeat
 from ledger.runs import RunStart
@@ -29,6 +30,7 @@ from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
 from pipeline.commands.dsn import named_dsn
+from pipeline.export.run_files import RESTORE, RETRY, export_dead, require_folder
 from pipeline.graph import build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
@@ -55,6 +57,8 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
     `began` is when the command started, by `time.monotonic`.
     """
     dsn = named_dsn()
+    if config.run.export:
+        require_folder("--export", config.run.export)
     preflight = Preflight(config)
     try:
         manifest = preflight.manifest()
@@ -113,9 +117,12 @@ class _Run:
             raise error
         if error is not None:
             _LOGGER.error("%s", error)
-        summary = self._account(error)
+        summary = dataclasses.replace(self._account(error), records_digest=self._seal())
+        summary, failure = self._export(summary)
         self._report(summary)
-        return summary.exit_code
+        if failure is not None:
+            raise failure
+        return summary.exit_code or Exit.OK
 
     def _session(self) -> LedgerSession:
         ledger = self._config.ledger
@@ -271,6 +278,36 @@ class _Run:
         runs.finish_run(conn, self._ref, outcome_of(code), int(code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
+
+    def _seal(self) -> str | None:
+        """Store one digest over the run's records, after its release: no worker is left to write any.
+
+        Apart from the accounts, because it reads every row, and a run that is closed stays closed without it.
+        """
+        try:
+            digest = repeat(self._dsn, f"run {self._ref.run_id} seal", lambda conn: seal(conn, self._ref.run_id))
+        except S3ferryError as error:
+            _LOGGER.error("no digest of the run's records could be stored: %s", error)
+            return None
+        _LOGGER.info("%d records, SHA-256 over them %s", digest.records, digest.sha256)
+        return digest.sha256
+
+    # report
+
+    def _export(self, summary: Summary) -> tuple[Summary, S3ferryError | None]:
+        """Dead letters and manifests for `--export`, and what went wrong with them: the run itself has ended."""
+        folder = self._config.run.export
+        if folder is None:
+            return summary, None
+        try:
+            written = export_dead(self._dsn, self._ref.run_id, folder)
+        except S3ferryError as error:
+            remedy = f"the run has ended and is recorded: write the files with `s3ferry ledger export {summary.run_id}`"
+            return summary, RunBroken(f"--export: {error.message}; {remedy}")
+        return (
+            dataclasses.replace(summary, retry_manifest=written.path(RETRY), restore_manifest=written.path(RESTORE)),
+            None,
+        )
 
     def _summary(
         self,

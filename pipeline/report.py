@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap
+from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap, Outcome
 from model.status import SizeClass, Status
+from pipeline.whole_file import whole_file
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 COPIED = frozenset({Status.VERIFIED, Status.COPIED})
 """Statuses of objects whose bytes this run brought to the destination."""
@@ -31,7 +33,8 @@ class Summary:
     """One run as its user sees it, `run_id` as in the ledger. Times in seconds, sizes in bytes.
 
     `rows` are rows read from the inventory. `seconds` is the whole run, `start_up_seconds` the part of it
-    before the first object was asked for. `error` is one line when the run broke.
+    before the first object was asked for. `error` is one line when the run broke. `exit_code` is None while
+    the run has no end.
     """
 
     run_id: int
@@ -40,7 +43,7 @@ class Summary:
     destination: str
     runner: str
     outcome: str
-    exit_code: int
+    exit_code: int | None
     seconds: float
     start_up_seconds: float
     rows: int
@@ -49,6 +52,11 @@ class Summary:
     bad_files: int = 0
     """Inventory files left out by --skip_bad_files; their rows are not counted anywhere."""
     error: str | None = None
+    records_digest: str | None = None
+    """SHA-256 over the run's records (docs/export.md); None before it is computed."""
+    retry_manifest: str | None = None
+    restore_manifest: str | None = None
+    """Paths of what `--export` wrote; None where there was nothing to write."""
 
     @property
     def copied_objects(self) -> int:
@@ -106,6 +114,9 @@ class Summary:
             "counts": by_class,
             "gaps": [gap._asdict() for gap in self.gaps],
             "error": self.error,
+            "records_digest": self.records_digest,
+            "retry_manifest": self.retry_manifest,
+            "restore_manifest": self.restore_manifest,
         }
 
 
@@ -157,7 +168,6 @@ def render_table(summary: Summary, width: int) -> str:
     `width` is the terminal's, in columns; the table needs 72. The sentences are one line each, whatever their length.
     """
     from rich import box  # noqa: PLC0415 (not needed for start-up)
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
     rows = _merged(summary.counts)
@@ -175,13 +185,20 @@ def render_table(summary: Summary, width: int) -> str:
             shown, status, human_count(objects), human_bytes(object_bytes), f"{objects / total:.1%}"[:-1] + " %"
         )
         last = name
+    return as_text(table, width, rate_line(summary), final_sentence(summary))
+
+
+def as_text(table: Table, width: int, *sentences: str) -> str:
+    """The table, then each sentence on a line of its own."""
+    from rich.console import Console  # noqa: PLC0415 (not needed for start-up)
+
     text = io.StringIO()
     console = Console(
         file=text, width=max(width, LEAST_WIDTH), force_terminal=False, color_system=None, highlight=False, markup=False
     )
     console.print(table)
-    console.print(rate_line(summary), soft_wrap=True)
-    console.print(final_sentence(summary), soft_wrap=True)
+    for sentence in sentences:
+        console.print(sentence, soft_wrap=True)
     return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
 
 
@@ -195,11 +212,25 @@ def rate_line(summary: Summary) -> str:
 
 
 def final_sentence(summary: Summary) -> str:
-    """What came of it and, where something is left to do, the next step."""
+    """What came of it and, where something is left to do, the next step and the manifests for it."""
     totals = summary.status_totals
     accounted = sum(objects for objects, _ in totals.values())
     words = ", ".join(f"{human_count(objects)} {status}" for status, (objects, _) in totals.items())
     listed = f"{human_count(accounted)} rows accounted for" + (f": {words}" if words else "")
+    if summary.outcome == Outcome.RUNNING:
+        sentence = f"the run is still going; {listed}"
+    elif summary.outcome == Outcome.ABANDONED:
+        sentence = f"abandoned, its lease ran out; {listed}; run again to finish the rest"
+    else:
+        sentence = _sentence_of_end(summary, accounted, listed)
+    if summary.retry_manifest:
+        sentence += f"; retry manifest: {summary.retry_manifest}"
+    if summary.restore_manifest:
+        sentence += f"; restore manifest: {summary.restore_manifest}"
+    return sentence
+
+
+def _sentence_of_end(summary: Summary, accounted: int, listed: str) -> str:
     if summary.exit_code == Exit.USAGE:
         return f"refused: {summary.error}"
     if summary.exit_code == Exit.BROKEN:
@@ -211,7 +242,7 @@ def final_sentence(summary: Summary) -> str:
         return f"accounting gap ({_places(summary.gaps)}); {listed}; run again, and keep the ledger if the gap stays"
     if summary.exit_code == Exit.FAILURES:
         return f"{listed}; objects.error in the ledger says why; run again to retry what is not VERIFIED"
-    return _sentence_of_success(totals, accounted, listed)
+    return _sentence_of_success(summary.status_totals, accounted, listed)
 
 
 def _places(gaps: Sequence[Gap]) -> str:
@@ -232,21 +263,11 @@ def _sentence_of_success(totals: dict[Status, tuple[int, int]], accounted: int, 
 def publish_summary(summary: Summary, target: str, stdout: TextIO) -> None:
     """Writes the JSON to the file `target`, or to `stdout` for «-».
 
-    The file appears whole or not at all (temporary file, fsync, rename); may be repeated. Raises OSError.
+    The file appears whole or not at all; may be repeated. Raises OSError.
     """
     if target == "-":
         stdout.write(summary.to_json())
         stdout.flush()
         return
-    path = Path(target)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(summary.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with whole_file(Path(target)) as file:
+        file.write(summary.to_json().encode())

@@ -14,8 +14,10 @@ import apache_beam as beam
 from ledger import accounting, runs
 from ledger.accounting import InputFile
 from ledger.connect import Connection
+from ledger.digest import seal
 from model.outcome import Count, Gap, exit_code, outcome_of
 from model.records import Tally
+from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
 from transforms.tallies import MergeTallies
 from transforms.worker_dofn import WorkerDoFn
@@ -69,6 +71,9 @@ class _FinaliseFn(WorkerDoFn):
         code = exit_code(counts, () if stopped else gaps, stopped=stopped, broken=False, strict_source=strict)
         summary = {"counts": [list(count) for count in counts], "gaps": [list(gap) for gap in gaps]}
         runs.finish_run(conn, run, outcome_of(code), int(code), summary)
+        if self._job.config.run.runner in CLUSTER_RUNNERS:
+            # a driver that is there does it when all workers are done
+            seal(conn, run.run_id)
 
 
 def _input_file(job: JobContext, number: int) -> InputFile:

@@ -1,48 +1,99 @@
-"""`s3ferry ledger`: brings the ledger's tables up to date."""
+"""`s3ferry ledger`: brings the ledger's tables up to date, checks a run's records, exports them."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from options.errors import UsageError
-from options.flags import FlagParser, add_flags
-from options.redaction import shown
-from options.run import LOG_LEVEL
+from model.outcome import Exit
+from options.ledger_command import LedgerCommand
 from pipeline.commands.dsn import named_dsn
+from pipeline.logs import printable
+from pipeline.report import human_bytes, human_count
 
-ACTIONS = ("migrate",)
-
-
-def usage() -> str:
-    """The help of `s3ferry ledger`."""
-    return "\n".join(
-        [
-            "usage: s3ferry ledger migrate [--log_level=LEVEL]",
-            "",
-            "migrate  makes the ledger's tables, or brings them up to this version; may be repeated",
-            "",
-            "The ledger is found through LEDGER_DSN or the PG* variables.",
-            "",
-        ]
-    )
+if TYPE_CHECKING:
+    from ledger.check import Check
+    from pipeline.export.run_files import Exported
 
 
-def parse(argv: Sequence[str]) -> str:
-    """The action asked for. Raises UsageError for anything else."""
-    parser = FlagParser("s3ferry ledger")
-    add_flags(parser, "run", (LOG_LEVEL,))
-    rest = parser.read_known(argv)[1]
-    if not rest:
-        raise UsageError(None, "ledger: an action is missing; write s3ferry ledger migrate")
-    if rest[0] not in ACTIONS or len(rest) > 1:
-        raise UsageError(None, f"ledger: {shown(rest[-1])} is not known; write s3ferry ledger migrate")
-    return rest[0]
+def execute(command: LedgerCommand) -> int:
+    """Carries the action out and returns the exit code: 1 where records are not those of the run's end.
+
+    Raises InvalidInput where no ledger is named or there is no such run, RunBroken. May be repeated.
+    """
+    return {"migrate": _migrate, "check": _check, "export": _export}[command.action](command)
 
 
-def execute(action: str) -> int:
-    """Carries `action` out and returns the exit code. Raises InvalidInput where no ledger is named, RunBroken."""
+def _migrate(_command: LedgerCommand) -> int:
     from ledger.schema import migrate  # noqa: PLC0415 (loads psycopg)
 
     sys.stdout.write(f"the ledger is at version {migrate(named_dsn())}\n")
-    return 0
+    return Exit.OK
+
+
+def _check(command: LedgerCommand) -> int:
+    from ledger.check import check_run  # noqa: PLC0415 (loads psycopg)
+    from ledger.retry import repeat  # noqa: PLC0415
+
+    run_id = command.run_id
+    found = repeat(named_dsn(), f"check {run_id}", lambda conn: check_run(conn, run_id))
+    sys.stdout.write("".join(f"{printable(line)}\n" for line in findings(run_id, found)))
+    return Exit.OK if found.same else Exit.FAILURES
+
+
+def findings(run_id: int, check: Check) -> list[str]:
+    """What a check found, one line each."""
+    stored, found = check.stored, check.found
+    if stored is None:
+        return [f"run {run_id} has no digest: it was never closed, so nothing says what its records were"]
+    then = f"{human_count(stored.records)} records with SHA-256 {stored.sha256}"
+    if found is None:
+        return [f"run {run_id} had {then}; its history was dropped, so there is nothing to compare"]
+    lines = []
+    if found == stored:
+        lines.append(f"the records of run {run_id} are those of its end: {then}")
+    else:
+        lines.append(f"the records of run {run_id} are not those of its end: {then}")
+        lines.append(f"now there are {human_count(found.records)} with SHA-256 {found.sha256}{_difference(check)}")
+        lines += [str(gap) for gap in check.gaps]
+    if check.others:
+        names = ", ".join(check.examples) + (", ..." if check.others > len(check.examples) else "")
+        lines.append(f"table objects differs from them for {human_count(check.others)} objects: {names}")
+    return lines
+
+
+def _difference(check: Check) -> str:
+    if check.stored is None or check.found is None:
+        return ""
+    more = check.found.records - check.stored.records
+    if not more:
+        return ": as many, so at least one was changed"
+    return f": {human_count(abs(more))} {'more' if more > 0 else 'fewer'}"
+
+
+def _export(command: LedgerCommand) -> int:
+    from pipeline.export.run_files import export_all, require_folder  # noqa: PLC0415 (loads psycopg)
+
+    require_folder("--to", command.to)
+    exported = export_all(named_dsn(), command.run_id, command.to, command.format)
+    sys.stdout.write("".join(f"{line}\n" for line in contents(exported)))
+    if exported.stored is None or exported.stored == exported.found:
+        return Exit.OK
+    sys.stderr.write(
+        f"s3ferry: the records of run {command.run_id} are not those of its end;"
+        f" s3ferry ledger check {command.run_id} says more\n"
+    )
+    return Exit.FAILURES
+
+
+def contents(exported: Exported) -> list[str]:
+    """The files of an export, one line each, and the digest over the records."""
+    lines = [
+        f"{exported.folder / name}: {human_count(info.rows)} rows, {human_bytes(info.bytes)}"
+        for name, info in exported.files.items()
+    ]
+    if exported.found is not None:
+        same = "as at the end of the run" if exported.stored == exported.found else "not as at the end of the run"
+        told = same if exported.stored is not None else "the run, never closed, has none to compare"
+        lines.append(f"SHA-256 over the records: {exported.found.sha256}, {told}")
+    return lines

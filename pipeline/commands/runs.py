@@ -1,24 +1,29 @@
-"""`s3ferry stop RUN` and `s3ferry status RUN`: one run, by its number in the ledger."""
+"""`s3ferry stop RUN` and `s3ferry status [RUN]`: one run by its number in the ledger, or the newest ones."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from model.status import DEAD
 from options.errors import UsageError
 from options.flags import FlagParser, add_flags
 from options.redaction import shown
 from options.run import LOG_LEVEL
+from options.values import run_number
 from pipeline.commands.dsn import named_dsn
 from pipeline.logs import printable
+from pipeline.report import as_text, human_count, human_seconds
 
 if TYPE_CHECKING:
     from ledger.runs import RunStatus
 
 _WHERE = "The ledger is found through LEDGER_DSN or the PG* variables. A run's number is in its log and summary."
-LARGEST_RUN = 2**63 - 1
+MOST_LISTED = 20
+LIST_WIDTH = 132
 
 
 def stop_usage() -> str:
@@ -34,23 +39,35 @@ def stop_usage() -> str:
 def status_usage() -> str:
     """The help of `s3ferry status`."""
     return (
-        "usage: s3ferry status RUN [--log_level=LEVEL]\n\n"
-        "Prints how a run stands, one `name: value` a line.\n"
+        "usage: s3ferry status [RUN] [--log_level=LEVEL]\n\n"
+        "Prints how a run stands, one `name: value` a line; without a number, a table of the newest runs, at most\n"
+        f"{MOST_LISTED}.\n"
         f"{_WHERE}\n"
     )
 
 
 def parse(argv: Sequence[str]) -> int:
     """The run's number. Raises UsageError for anything else."""
+    number = parse_status(argv)
+    if number is None:
+        raise UsageError(None, "the run is missing; write its number, as in: s3ferry status 12")
+    return number
+
+
+def parse_status(argv: Sequence[str]) -> int | None:
+    """The run's number, None where there is none. Raises UsageError for anything else."""
     parser = FlagParser("s3ferry")
     add_flags(parser, "run", (LOG_LEVEL,))
     rest = parser.read_known(argv)[1]
     if not rest:
-        raise UsageError(None, "the run is missing; write its number, as in: s3ferry status 12")
-    number = rest[-1]
-    if len(rest) > 1 or not (number.isascii() and number.isdigit() and int(number) <= LARGEST_RUN):
-        raise UsageError(None, f"{shown(number)} is no run's number; write one number, as in: s3ferry status 12")
-    return int(number)
+        return None
+    try:
+        number = run_number(rest[-1])
+    except ValueError:
+        number = None
+    if len(rest) > 1 or number is None:
+        raise UsageError(None, f"{shown(rest[-1])} is no run's number; write one number, as in: s3ferry status 12")
+    return number
 
 
 def stop(run_id: int) -> int:
@@ -63,14 +80,52 @@ def stop(run_id: int) -> int:
     return 0
 
 
-def status(run_id: int) -> int:
-    """Prints how the run stands. Raises InvalidInput where there is none or no ledger is named, RunBroken."""
-    from ledger.retry import repeat  # noqa: PLC0415 (loads psycopg)
-    from ledger.runs import run_status  # noqa: PLC0415
+def status(run_id: int | None) -> int:
+    """Prints how the run stands, or lists the newest runs.
 
+    Raises InvalidInput where there is no such run or no ledger is named, RunBroken.
+    """
+    from ledger.retry import repeat  # noqa: PLC0415 (loads psycopg)
+    from ledger.runs import newest_runs, run_status  # noqa: PLC0415
+
+    if run_id is None:
+        newest = repeat(named_dsn(), "status", lambda connection: newest_runs(connection, MOST_LISTED))
+        sys.stdout.write(render_runs(newest, shutil.get_terminal_size().columns))
+        return 0
     found = repeat(named_dsn(), f"status {run_id}", lambda connection: run_status(connection, run_id))
     sys.stdout.write("".join(f"{name}: {printable(value)}\n" for name, value in describe(found) if value))
     return 0
+
+
+def render_runs(runs: Sequence[RunStatus], width: int) -> str:
+    """The runs as a table for a terminal of `width` columns; it takes up to 132, so that jobs keep their names."""
+    from rich import box  # noqa: PLC0415 (not needed for start-up)
+    from rich.table import Table  # noqa: PLC0415
+
+    if not runs:
+        return "the ledger has no runs yet\n"
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("run", justify="right", no_wrap=True)
+    table.add_column("job", overflow="ellipsis", no_wrap=True)
+    table.add_column("outcome", no_wrap=True)
+    table.add_column("started", no_wrap=True)
+    for name in ("took", "rows", "not well"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for run in runs:
+        taken = human_seconds((run.finished_at - run.started_at).total_seconds()) if run.finished_at else ""
+        rows, dead = rows_and_dead(run)
+        table.add_row(str(run.run_id), printable(run.job), str(run.outcome), _time(run.started_at), taken, rows, dead)
+    return as_text(table, max(width, LIST_WIDTH))
+
+
+def rows_and_dead(run: RunStatus) -> tuple[str, str]:
+    """Rows of the run, and those of them that did not end well; empty where its driver told nothing of it."""
+    statuses = (run.summary or {}).get("statuses")
+    if not isinstance(statuses, dict):
+        return "", ""
+    objects = {status: int(entry["objects"]) for status, entry in statuses.items()}
+    dead = sum(number for status, number in objects.items() if status in DEAD)
+    return human_count(sum(objects.values())), human_count(dead)
 
 
 def describe(run: RunStatus) -> list[tuple[str, str]]:
@@ -88,6 +143,8 @@ def describe(run: RunStatus) -> list[tuple[str, str]]:
         ("lease expires", _time(run.lease_expires_at)),
         ("stop requested", run.stop_requested or ""),
         ("error", run.error or ""),
+        ("records", "" if run.records is None else str(run.records)),
+        ("SHA-256 over the records", run.records_digest or ""),
     ]
 
 

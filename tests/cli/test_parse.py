@@ -43,6 +43,7 @@ def test_every_flag_lands_in_its_option() -> None:
         --max_requests_per_s=100 --max_bytes_per_s=10MB
         --flush_rows=10 --flush_bytes=1MiB --flush_interval=0.5 --lease_ttl=30
         --job=nightly --runner=FnApiRunner --workers=3 --summary=- --max_failures=0.5% --strict_source --log_level=debug
+        --export=/var/ferry
         """
 
     config = parse_run(text.split())
@@ -89,7 +90,7 @@ def test_every_flag_lands_in_its_option() -> None:
             True,
         ),
         ledger=LedgerOptions(10, 1024**2, 0.5, 30.0),
-        run=RunPolicy("nightly", "FnApiRunner", 3, "-", "0.5%", True, "DEBUG"),
+        run=RunPolicy("nightly", "FnApiRunner", 3, "-", "0.5%", True, "DEBUG", "/var/ferry"),
     )
 
 

@@ -98,6 +98,8 @@ BAD_VALUES = [
     ("--max_failures=101%", "neither a number nor a percentage"),
     ("--max_failures=%", "neither a number nor a percentage"),
     ("--summary=", "empty"),
+    ("--export=s3://bucket/folder", "not a folder of this machine"),
+    ("--export=", "empty"),
     ("--log_level=LOUD", "DEBUG, INFO, WARNING, ERROR"),
     ("--runner_option=max_bundle_size", "not name=value"),
     ("--runner_option=--x=1", "not name=value"),

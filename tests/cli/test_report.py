@@ -108,6 +108,9 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
         },
         "gaps": [],
         "error": None,
+        "records_digest": None,
+        "retry_manifest": None,
+        "restore_manifest": None,
     }
 
 
@@ -186,6 +189,18 @@ def test_the_table_ends_with_rates_and_one_sentence() -> None:
             "interrupted; 1 000 rows accounted for: 1 000 VERIFIED; run again",
         ),
         (replace(SUMMARY, exit_code=Exit.BROKEN, error="no bucket"), "the run broke: no bucket; what the ledger holds"),
+        (
+            replace(SUMMARY, retry_manifest="out/run-12/retry.csv", restore_manifest="out/run-12/restore.csv"),
+            "1 000 VERIFIED; retry manifest: out/run-12/retry.csv; restore manifest: out/run-12/restore.csv",
+        ),
+        (
+            replace(SUMMARY, outcome="running", exit_code=None),
+            "the run is still going; 1 000 rows accounted for: 1 000 VERIFIED",
+        ),
+        (
+            replace(SUMMARY, outcome="abandoned", exit_code=None),
+            "abandoned, its lease ran out; 1 000 rows accounted for: 1 000 VERIFIED; run again",
+        ),
     ],
 )
 def test_the_last_sentence_says_what_came_of_it_and_what_to_do(summary: Summary, words: str) -> None:

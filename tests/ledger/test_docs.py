@@ -10,6 +10,7 @@ import pytest
 
 from ledger.accounting import InputFile, reconcile, write_counts
 from ledger.connect import Connection
+from ledger.digest import seal
 from ledger.leases import RunRef, release
 from ledger.queries import failures
 from ledger.runs import Outcome, finish_run
@@ -90,6 +91,7 @@ def test_a_worker_can_do_with_the_rights_the_guide_grants(dsn: str, conn: Connec
             assert session.call(lambda own: failures(own, ref.run_id)) == 0
             session.call(lambda own: finish_run(own, ref, Outcome.FAILED, 1, {}))
             session.call(lambda own: release(own, ref))
+            assert session.call(lambda own: seal(own, ref.run_id)).records == 1
             with pytest.raises(RunBroken, match="grant"):
                 start_run(worker_dsn, a_run())
     finally:
