@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap
+from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap, RunKind
 from model.status import SizeClass, Status
 
 COPIED = frozenset({Status.VERIFIED, Status.COPIED})
@@ -49,6 +49,11 @@ class Summary:
     bad_files: int = 0
     """Inventory files left out by --skip_bad_files; their rows are not counted anywhere."""
     error: str | None = None
+    kind: str = RunKind.RUN
+    unadopted_objects: int | None = None
+    """A verification's: objects that are the same, while the ledger does not hold them VERIFIED."""
+    extra_objects: int | None = None
+    """A verification's: objects of the destination's inventory that are not in the source's."""
 
     @property
     def copied_objects(self) -> int:
@@ -89,6 +94,7 @@ class Summary:
         return {
             "run_id": self.run_id,
             "job": self.job,
+            "kind": str(self.kind),
             "manifest": self.manifest,
             "destination": self.destination,
             "runner": self.runner,
@@ -105,6 +111,8 @@ class Summary:
             "statuses": {s: {"objects": n, "bytes": size} for s, (n, size) in self.status_totals.items()},
             "counts": by_class,
             "gaps": [gap._asdict() for gap in self.gaps],
+            "unadopted_objects": self.unadopted_objects,
+            "extra_objects": self.extra_objects,
             "error": self.error,
         }
 
@@ -186,9 +194,10 @@ def render_table(summary: Summary, width: int) -> str:
 
 
 def rate_line(summary: Summary) -> str:
-    """How much was copied, how long it took and how fast it was."""
+    """How much was copied, or looked at, how long it took and how fast it was."""
+    done = "found" if summary.kind == RunKind.VERIFY else "copied"
     return (
-        f"{human_count(summary.copied_objects)} objects, {human_bytes(summary.copied_bytes)} copied in "
+        f"{human_count(summary.copied_objects)} objects, {human_bytes(summary.copied_bytes)} {done} in "
         f"{human_seconds(summary.seconds)} ({human_seconds(summary.start_up_seconds)} of it start-up): "
         f"{summary.objects_per_s:.1f} objects/s, {summary.bytes_per_s / 1e6:.1f} MB/s"
     )
@@ -209,9 +218,22 @@ def final_sentence(summary: Summary) -> str:
         return f"interrupted; {listed}; run again to finish the rest"
     if summary.gaps:
         return f"accounting gap ({_places(summary.gaps)}); {listed}; run again, and keep the ledger if the gap stays"
+    if summary.kind == RunKind.VERIFY:
+        return _sentence_of_verification(summary, listed)
+    return _sentence_of_copies(summary, totals, accounted, listed)
+
+
+def _sentence_of_verification(summary: Summary, listed: str) -> str:
+    parts = [listed]
+    if summary.unadopted_objects:
+        parts.append(
+            f"{human_count(summary.unadopted_objects)} of them are the same and not in the ledger: --adopt takes them"
+        )
     if summary.exit_code == Exit.FAILURES:
-        return f"{listed}; objects.error in the ledger says why; run again to retry what is not VERIFIED"
-    return _sentence_of_success(totals, accounted, listed)
+        parts.append("attempts.error in the ledger says why; s3ferry run copies again what is not VERIFIED")
+    elif set(summary.status_totals) & WARNINGS:
+        parts.append("nothing is wrong, but not all is proven: status and error in the ledger say why")
+    return "; ".join(parts)
 
 
 def _places(gaps: Sequence[Gap]) -> str:
@@ -219,7 +241,9 @@ def _places(gaps: Sequence[Gap]) -> str:
     return places + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
 
 
-def _sentence_of_success(totals: dict[Status, tuple[int, int]], accounted: int, listed: str) -> str:
+def _sentence_of_copies(summary: Summary, totals: dict[Status, tuple[int, int]], accounted: int, listed: str) -> str:
+    if summary.exit_code == Exit.FAILURES:
+        return f"{listed}; objects.error in the ledger says why; run again to retry what is not VERIFIED"
     if not totals:
         return "nothing to do: the inventory has no rows"
     if set(totals) == {Status.SKIPPED}:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from model.errors import (
     AccessDenied,
     Archived,
+    DestinationGone,
     Mismatch,
     OutcomeUnknown,
     Refused,
@@ -91,6 +92,8 @@ _BY_STATUS: dict[int, type[S3ferryError]] = {
 _OF_THE_SOURCE = frozenset({SourceGone, SourceChanged, Archived})
 """Meanings only the source's answers have: they decide what is recorded of the source object."""
 
+_NO_SUCH_OBJECT = frozenset({"NoSuchKey", "NoSuchVersion"})
+
 _TAG = re.compile(rb"<(Code|Message|Region)>(.*?)</", re.DOTALL)
 
 
@@ -125,7 +128,7 @@ def _error(kind: type[S3ferryError], status: int, code: str, message: str, side:
     if code == "NoSuchBucket":
         return RunBroken(f"{side}: the bucket does not exist: {what}: {said}")
     if side != SOURCE and kind in _OF_THE_SOURCE:
-        kind = Refused
+        kind = DestinationGone if code in _NO_SUCH_OBJECT else Refused
     if kind is RunBroken:
         return RunBroken(f"{side}: the endpoint refuses these credentials or this region at {what}: {said}")
     return kind(f"{side}: {what}: {said}")

@@ -168,7 +168,9 @@ def stated_digests(headers: Mapping[str, str]) -> dict[str, str]:
     """The digests a server states of a whole object, as the ledger writes them."""
     if not _is_whole(headers):
         return {}
-    stated = {name: headers[f"x-amz-checksum-{name}"] for name in _STORED if f"x-amz-checksum-{name}" in headers}
+    values = {name: headers.get(f"x-amz-checksum-{name}", "-") for name in _STORED}
+    # a value of the parts alone ends in -n
+    stated = {name: value for name, value in values.items() if "-" not in value}
     if SHA256 in stated:
         stated[SHA256] = base64.b64decode(stated[SHA256]).hex()
     return stated

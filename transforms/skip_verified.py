@@ -1,8 +1,9 @@
 """SkipVerified: objects an earlier run proved, and that have not changed since, end here as SKIPPED.
 
 One ledger query per batch of about a thousand. An object is skipped when its source row is the one
-that was copied, its destination evidence is the best this endpoint gives, and, where every
-destination object is to be looked at, a HEAD finds it there with the ETag recorded.
+that was copied, its destination evidence is the best this endpoint gives (any proof, for an object
+adopted from another tool), and, where every destination object is to be looked at, a HEAD finds it
+there with the ETag recorded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from model.errors import TransferError
 from model.objects import ObjectRef
 from model.routing import size_class
 from model.status import Status
-from transforms.context import JobContext, boundaries, trusted_evidence
+from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
@@ -47,8 +48,8 @@ class _SkipFn(WorkerDoFn):
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         job = self._job
         keys = [ref.destination_key for ref in element]
-        evidence = trusted_evidence(job)
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, evidence))
+        kinds = trusted_evidence(job), adopted_evidence(job)
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, *kinds))
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
         same = {ref for ref, row in claims if _unchanged(ref, row)}
         if same and (job.check_each or any(ref.etag is None for ref in same)):
