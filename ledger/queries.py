@@ -180,7 +180,7 @@ def _verified(conn: Connection, sampling: str, job: str, n: int) -> list[Verifie
 
 
 def key_chunks(keys: Sequence[str]) -> list[list[str]]:
-    """`keys`, each once, in lists one query takes; those no row can have, and PostgreSQL refuses to ask, are left out."""
+    """`keys`, each once, in lists one query takes, without those no row can have (PostgreSQL refuses even to ask)."""
     possible = [key for key in dict.fromkeys(keys) if _storable(key)]
     return [possible[start : start + KEYS_PER_QUERY] for start in range(0, len(possible), KEYS_PER_QUERY)]
 
