@@ -56,7 +56,7 @@ class _LoadFn(WorkerDoFn):
             batch_rows=_BATCH_ROWS,
         )
         for batch in batches:
-            objects = list(_current(batch, job.config.destination.prefix))
+            objects = list(current_objects(batch, job.config.destination.prefix))
             if objects:
                 self._keep(objects)
             yield len(objects)
@@ -67,7 +67,7 @@ class _LoadFn(WorkerDoFn):
         self.worker.ledger.call(lambda conn: keep_listed(conn, run, objects))
 
 
-def _current(rows: Iterable[InventoryRow | BadRow], prefix: str) -> Iterator[ListedObject]:
+def current_objects(rows: Iterable[InventoryRow | BadRow], prefix: str) -> Iterator[ListedObject]:
     """What is at the destination now below `prefix`. A row without a size, or a bad one, is as good as none."""
     for row in rows:
         if isinstance(row, BadRow) or row.is_delete_marker or not row.is_latest or row.size is None:

@@ -4,6 +4,7 @@ import pytest
 from ledger.leases import RunRef
 from ledger.runs import RunStart, start_run
 from ledger.schema import migrate
+from model.outcome import RunKind
 from model.version import VERSION
 from pipeline.main import main
 
@@ -56,8 +57,24 @@ def test_status_shows_a_run(run: RunRef, capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert f"run: {run.run_id}" in lines
     assert "job: nightly" in lines
+    assert "kind: run" in lines
     assert "outcome: running" in lines
     assert not any(line.startswith("finished:") for line in lines)
+
+
+def test_status_says_that_a_run_verifies(
+    ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEDGER_DSN", ledger_dsn)
+    migrate(ledger_dsn)
+    start = RunStart(
+        "nightly", "s3://inv/manifest.json", None, VERSION, {}, "aws", "dst", "prefix/", kind=RunKind.VERIFY
+    )
+    ref = start_run(ledger_dsn, start)
+
+    assert main(["status", str(ref.run_id)]) == 0
+
+    assert "kind: verify" in capsys.readouterr().out.splitlines()
 
 
 def test_stop_is_a_request_that_status_shows(run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
