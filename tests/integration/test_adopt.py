@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,9 +12,10 @@ from typing import Any
 import pytest
 
 from local.workload import WorkObject, content
-from tests.fixtures.compare import keys_of
+from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.s3 import S3Server
-from tests.integration.conftest import MakeFerry, new_bucket
+from tests.fixtures.tools import tool
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Finished
 from tests.integration.ledger import Ledger
 from tests.integration.proxy import proxy_before
@@ -165,3 +168,34 @@ def test_a_source_whose_word_proves_nothing_is_read_beside_the_copy(
     assert (row["source_evidence"], row["destination_evidence"]) == ("length", "readback")
     skipped = user.run(inventory, f"s3://{target}")
     assert skipped.statuses == {"SKIPPED": 1}, skipped.explain()
+
+
+def test_what_rclone_copied_between_two_servers_is_adopted_and_the_rest_is_copied(
+    minio: S3Server, versitygw: S3Server, ledger: Ledger, ferry: MakeFerry, proxied: MakeProxy
+) -> None:
+    objects = [*small_objects(12), WorkObject("medium", 2 * MIB), WorkObject("large", 11 * MIB)]
+    scene, target = stocked(minio, new_bucket(minio), objects), new_bucket(versitygw)
+    rest = {"small/0004.bin", "small/0010.bin"}
+    copied_by_rclone(minio, scene.bucket, versitygw, target, without=rest)
+    proxy = proxied(versitygw)
+    user = ferry(minio, proxy.server, ledger, "--workers=1", *SPLIT)
+    inventory = scene.inventory()
+
+    adopted = user.verify(inventory, f"s3://{target}", "--adopt")
+    assert adopted.statuses == {"VERIFIED": 12, "DESTINATION_GONE": 2}, adopted.explain()
+    proxy.forget()
+    done = user.run(inventory, f"s3://{target}")
+
+    assert done.statuses == {"SKIPPED": 12, "VERIFIED": 2}, done.explain()
+    assert set(proxy.writes(target)) == rest
+    assert differences((minio.client(), scene.bucket), (versitygw.client(), target)) == []
+
+
+def copied_by_rclone(source: S3Server, bucket: str, destination: S3Server, target: str, without: set[str]) -> None:
+    def remote(server: S3Server, name: str) -> str:
+        keys = f"access_key_id={server.access_key},secret_access_key={server.secret_key}"
+        return f":s3,provider=Other,{keys},region={server.region},endpoint='{server.endpoint_url}':{name}"
+
+    flags = ["--config=", "--s3-no-check-bucket", *(f"--exclude=/{key}" for key in without)]
+    command = [str(tool("rclone")), "copy", *flags, remote(source, bucket), remote(destination, target)]
+    subprocess.run(command, env={"PATH": os.environ["PATH"]}, check=True)

@@ -61,7 +61,7 @@ def destination_scene(server: S3Server, bucket: str, without: set[str]) -> Scene
     """An inventory to be written of what `bucket` holds, but for objects it is too old to know."""
     client = server.client()
     client.create_bucket(Bucket=f"{bucket}-inventory")
-    listing = client.list_objects_v2(Bucket=bucket)["Contents"]
+    listing = client.list_objects_v2(Bucket=bucket).get("Contents", [])
     rows = [
         {"bucket": bucket, "key": entry["Key"], "size": entry["Size"], "e_tag": entry["ETag"].strip('"')}
         for entry in listing
@@ -119,6 +119,19 @@ def test_a_destination_nobody_copied_to_is_adopted_from_two_inventories_alone(
         rest = user.run(scene.inventory(), f"s3://{target}")
         assert rest.statuses == {"SKIPPED": 4, "VERIFIED": 1}, rest.explain()
         assert set(proxy.writes(target)) == {scene.keys[0]}
+
+
+def test_an_inventory_without_objects_leaves_all_to_be_looked_for(
+    minio: S3Server, ledger: Ledger, ferry: MakeFerry
+) -> None:
+    scene, target = stocked(minio, new_bucket(minio), small_objects(3)), new_bucket(minio)
+    manifest = destination_scene(minio, target, without=set()).inventory()
+    user = ferry(minio, minio, ledger, "--workers=1")
+
+    done = user.verify(scene.inventory(), f"s3://{target}", f"--destination_manifest={manifest}")
+
+    assert (done.code, done.statuses) == (1, {"DESTINATION_GONE": 3}), done.explain()
+    assert done.summary["extra_objects"] == 0
 
 
 def test_an_inventory_of_another_bucket_is_refused(minio: S3Server, ledger: Ledger, ferry: MakeFerry) -> None:
