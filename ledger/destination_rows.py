@@ -38,7 +38,9 @@ def make_room(conn: Connection, ref: RunRef) -> None:
     """
     with fenced(conn, ref):
         for (run_id,) in conn.execute(
-            "SELECT run_id FROM runs WHERE job = %s AND run_id < %s AND kind = 'verify'", (ref.job, ref.run_id)
+            "SELECT run_id FROM runs WHERE job = %s AND run_id < %s AND kind = 'verify'"
+            " AND to_regclass('destination_rows_' || run_id) IS NOT NULL",
+            (ref.job, ref.run_id),
         ).fetchall():
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_part(run_id)))
         name = _part(ref.run_id)

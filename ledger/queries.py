@@ -93,11 +93,12 @@ def recorded(conn: Connection, ref: RunRef, destination_keys: Sequence[str]) -> 
 
 
 def same_but_not_verified(conn: Connection, ref: RunRef) -> int:
-    """Objects this run found to be the same although `objects` does not hold them VERIFIED: not adopted yet."""
+    """Objects this run found to be the same that are not those which `objects` holds VERIFIED: not adopted yet."""
     row = conn.execute(
         sql.SQL(
             "SELECT count(*) FROM {} a WHERE status = 'VERIFIED' AND NOT EXISTS (SELECT FROM objects o"
-            " WHERE o.job = %s AND o.destination_key = a.destination_key AND o.status = 'VERIFIED')"
+            " WHERE o.job = %s AND o.destination_key = a.destination_key AND o.status = 'VERIFIED'"
+            " AND o.destination_etag IS NOT DISTINCT FROM a.destination_etag)"
         ).format(partition(ref.run_id)),
         (ref.job,),
     ).fetchone()

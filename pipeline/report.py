@@ -51,7 +51,7 @@ class Summary:
     error: str | None = None
     kind: str = RunKind.RUN
     unadopted_objects: int | None = None
-    """A verification's: objects that are the same, while the ledger does not hold them VERIFIED."""
+    """A verification's: objects that are the same, but not those the ledger holds VERIFIED."""
     extra_objects: int | None = None
     """A verification's: objects of the destination's inventory that are not in the source's."""
 
@@ -226,9 +226,8 @@ def final_sentence(summary: Summary) -> str:
 def _sentence_of_verification(summary: Summary, listed: str) -> str:
     parts = [listed]
     if summary.unadopted_objects:
-        parts.append(
-            f"{human_count(summary.unadopted_objects)} of them are the same and not in the ledger: --adopt takes them"
-        )
+        unadopted = human_count(summary.unadopted_objects)
+        parts.append(f"{unadopted} of them are the same, but not yet the ledger's: --adopt takes them")
     if summary.exit_code == Exit.FAILURES:
         parts.append("attempts.error in the ledger says why; s3ferry run copies again what is not VERIFIED")
     elif set(summary.status_totals) & WARNINGS:

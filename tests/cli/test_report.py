@@ -251,7 +251,7 @@ def test_a_verification_says_what_is_left_to_do() -> None:
     assert rate_line(looked).startswith("1 000 objects, 1.4 GB found in 24 s")
     assert final_sentence(looked) == "1 000 rows accounted for: 1 000 VERIFIED"
     assert final_sentence(replace(looked, unadopted_objects=7)).endswith(
-        "7 of them are the same and not in the ledger: --adopt takes them"
+        "7 of them are the same, but not yet the ledger's: --adopt takes them"
     )
     assert final_sentence(wrong).endswith("s3ferry run copies again what is not VERIFIED")
     assert "not all is proven" in final_sentence(

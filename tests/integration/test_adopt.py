@@ -188,7 +188,9 @@ def test_what_rclone_copied_between_two_servers_is_adopted_and_the_rest_is_copie
 
     assert done.statuses == {"SKIPPED": 12, "VERIFIED": 2}, done.explain()
     assert set(proxy.writes(target)) == rest
-    assert differences((minio.client(), scene.bucket), (versitygw.client(), target)) == []
+    # rclone keeps times of its own among the metadata
+    told = differences((minio.client(), scene.bucket), (versitygw.client(), target))
+    assert [line for line in told if "mtime" not in line] == []
 
 
 def copied_by_rclone(source: S3Server, bucket: str, destination: S3Server, target: str, without: set[str]) -> None:

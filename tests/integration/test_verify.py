@@ -11,10 +11,10 @@ import pytest
 from local.workload import WorkObject
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
-from tests.integration.conftest import MakeFerry, new_bucket
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Finished
 from tests.integration.ledger import Ledger
-from tests.integration.proxy import proxy_before
+from tests.integration.proxy import Effect, proxy_before
 from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
 
 DAMAGED, DELETED, SHORTENED, LARGE = "small/0003.bin", "small/0007.bin", "medium", "large"
@@ -137,3 +137,23 @@ def test_what_was_mended_is_found_to_be_the_same(story: Story) -> None:
     told = story.told["whole again"]
     assert told.done.code == 0, told.done.explain()
     assert {row["status"] for row in told.rows.values()} == {"VERIFIED"}
+
+
+def test_what_cannot_be_looked_at_is_failed_and_the_ledger_keeps_what_it_knew(
+    minio: S3Server, ledger: Ledger, ferry: MakeFerry, proxied: MakeProxy
+) -> None:
+    scene, target, proxy = stocked(minio, new_bucket(minio), small_objects(3)), new_bucket(minio), proxied(minio)
+    user = ferry(proxy.server, proxy.server, ledger, "--workers=1")
+    assert user.run(scene.inventory(), f"s3://{target}").code == 0
+    before = ledger.objects()
+    refused = scene.keys[1]
+    refusal = Effect(refuse=(403, "AccessDenied"))
+    proxy.rule = lambda one: refusal if (one.bucket, one.key) == (target, refused) else None
+        Effect(refuse=(403, "AccessDenied")) if (one.bucket, one.key) == (target, refused) else None
+    )
+
+    done = user.verify(scene.inventory(), f"s3://{target}")
+
+    assert (done.code, done.statuses) == (1, {"VERIFIED": 2, "FAILED": 1}), done.explain()
+    assert statuses(ledger, done.summary["run_id"])[refused] == "FAILED"
+    assert ledger.objects() == before

@@ -102,7 +102,9 @@ def test_an_object_another_tool_put_in_its_place_comes_in_only_when_adopted(look
     )
     write_objects(conn, looking, [theirs], Merge.FINDINGS)
     assert row(conn, a_record()) == before
+    assert same_but_not_verified(conn, looking) == 1
     write_objects(conn, looking, [theirs], Merge.ADOPTIONS)
+    assert same_but_not_verified(conn, looking) == 0
     after = row(conn, a_record())
     assert (after["destination_etag"], after["destination_evidence"], after["adopted"]) == ("another", "etag_md5", True)
     assert (after["sha256"], after["crc32c"]) == (a_record().sha256, "new")
