@@ -149,8 +149,6 @@ def test_what_cannot_be_looked_at_is_failed_and_the_ledger_keeps_what_it_knew(
     refused = scene.keys[1]
     refusal = Effect(refuse=(403, "AccessDenied"))
     proxy.rule = lambda one: refusal if (one.bucket, one.key) == (target, refused) else None
-        Effect(refuse=(403, "AccessDenied")) if (one.bucket, one.key) == (target, refused) else None
-    )
 
     done = user.verify(scene.inventory(), f"s3://{target}")
 
