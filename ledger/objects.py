@@ -7,12 +7,14 @@ and looks in the index twice. It cannot meet a row, though: the key of each reco
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from typing import NamedTuple
 
 from psycopg import sql
 
 from ledger.binary_copy import copy_in, encoded
 from ledger.connect import Connection
+from ledger.findings import ADOPT, LOWER, RAISE
 from ledger.leases import RunRef
 from ledger.rows import COLUMNS, LIST, TYPES, UPDATE_ALL, rank_sql, text_array
 from ledger.runs import partition
@@ -20,6 +22,17 @@ from model.records import IntegrityRecord
 from model.status import Status
 
 CLAIMED = "another row of this run already claims this destination key"
+
+
+class Merge(Enum):
+    """What records do to the rows of `objects` they meet."""
+
+    COPIES = "copies"
+    """They take their place: a copy was made, or tried."""
+    FINDINGS = "findings"
+    """They say what a later look found, of objects the job knows; see `ledger.findings`."""
+    ADOPTIONS = "adoptions"
+    """As FINDINGS, and objects that another tool wrote come in."""
 
 
 class RowOutcome(NamedTuple):
@@ -59,10 +72,17 @@ RETURNING new.destination_key, kept.status,
 _UPSERT_OBJECTS = f"""
 INSERT INTO objects AS kept (job, run_id, {LIST})
 SELECT %(job)s, %(run)s, {LIST} FROM incoming ORDER BY destination_key
-ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id
+ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id, adopted = false
 WHERE kept.run_id < excluded.run_id
    OR (kept.run_id = excluded.run_id AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")})
 """  # noqa: S608 - as above
+
+
+_INTO_OBJECTS = {
+    Merge.COPIES: (_UPSERT_OBJECTS,),
+    Merge.FINDINGS: (LOWER, RAISE),
+    Merge.ADOPTIONS: (LOWER, RAISE, ADOPT),
+}
 
 
 def known_keys(conn: Connection, ref: RunRef, destination_keys: Sequence[str]) -> set[str]:
@@ -96,7 +116,9 @@ def create_incoming(conn: Connection) -> None:
     conn.execute(_CREATE_INCOMING)
 
 
-def upsert(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) -> dict[str, RowOutcome]:
+def upsert(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], merge: Merge = Merge.COPIES
+) -> dict[str, RowOutcome]:
     """Writes records, all of different destination keys; the outcomes, by key, of those that met another row.
 
     Repeatable: within a run a status never gets lower, and an object never goes back to an older run.
@@ -110,7 +132,8 @@ def upsert(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) ->
     if written < len(records):
         for key, status, same_row, same_source in conn.execute(sql.SQL(_NOT_WRITTEN).format(partition=table), values):
             outcomes[key] = _kept(Status(status), same_row, same_source)
-    conn.execute(_UPSERT_OBJECTS, values)
+    for statement in _INTO_OBJECTS[merge]:
+        conn.execute(statement, values)
     return outcomes
 
 

@@ -48,7 +48,7 @@ def finished_in_run(conn: Connection, ref: RunRef, destination_keys: Sequence[st
         f"SELECT {LIST} FROM {{}} WHERE run_id = %s AND destination_key = ANY(%s::text[]) AND status <> 'FAILED'"  # noqa: S608
     ).format(partition(ref.run_id))
     found: dict[str, IntegrityRecord] = {}
-    for keys in _chunks(destination_keys):
+    for keys in key_chunks(destination_keys):
         for row in conn.execute(query, (ref.run_id, text_array(keys))):
             record = record_from_row(row)
             found[record.destination_key] = record
@@ -56,20 +56,25 @@ def finished_in_run(conn: Connection, ref: RunRef, destination_keys: Sequence[st
 
 
 def verified_before(
-    conn: Connection, ref: RunRef, destination_keys: Sequence[str], evidence: Collection[DestinationEvidence]
+    conn: Connection,
+    ref: RunRef,
+    destination_keys: Sequence[str],
+    evidence: Collection[DestinationEvidence],
+    adopted: Collection[DestinationEvidence],
 ) -> dict[str, VerifiedRow]:
     """What other runs of the job left VERIFIED on one of the kinds of `evidence`, by destination key.
 
-    This run's own rows are not among them: a step that is repeated must count them as it did. One query
-    per 1,000 keys.
+    Objects that another tool wrote need one of the kinds `adopted`. This run's own rows are not among them: a
+    step that is repeated must count them as it did. One query per 1,000 keys.
     """
     found: dict[str, VerifiedRow] = {}
-    words = [kind.value for kind in evidence]
-    for keys in _chunks(destination_keys):
+    words, adopted_words = ([kind.value for kind in kinds] for kinds in (evidence, adopted))
+    for keys in key_chunks(destination_keys):
         rows = conn.execute(
             f"{_VERIFIED} WHERE job = %s AND destination_key = ANY(%s::text[]) AND status = 'VERIFIED'"
-            " AND destination_evidence = ANY(%s::destination_evidence[]) AND run_id <> %s",
-            (ref.job, text_array(keys), words, ref.run_id),
+            " AND destination_evidence = ANY(CASE WHEN adopted THEN %s ELSE %s END::destination_evidence[])"
+            " AND run_id <> %s",
+            (ref.job, text_array(keys), adopted_words, words, ref.run_id),
         )
         found.update((row[1], VerifiedRow(*row)) for row in rows)
     return found
@@ -81,7 +86,7 @@ def unfinished_before(conn: Connection, ref: RunRef, destination_keys: Sequence[
     What this run itself has ended counts too, so that a step that is repeated gives what it gave.
     """
     found: set[str] = set()
-    for keys in _chunks(destination_keys):
+    for keys in key_chunks(destination_keys):
         rows = conn.execute(
             "SELECT destination_key FROM objects WHERE job = %s AND destination_key = ANY(%s::text[])"
             " AND (status NOT IN ('VERIFIED', 'COPIED') OR run_id = %s)",
@@ -89,6 +94,31 @@ def unfinished_before(conn: Connection, ref: RunRef, destination_keys: Sequence[
         )
         found.update(key for (key,) in rows)
     return found
+
+
+def recorded(conn: Connection, ref: RunRef, destination_keys: Sequence[str]) -> dict[str, IntegrityRecord]:
+    """What `objects` holds of these keys of the job, by destination key. One query per 1,000 keys."""
+    found: dict[str, IntegrityRecord] = {}
+    for keys in key_chunks(destination_keys):
+        rows = conn.execute(
+            f"SELECT {LIST} FROM objects WHERE job = %s AND destination_key = ANY(%s::text[])",  # noqa: S608
+            (ref.job, text_array(keys)),
+        )
+        found.update((record.destination_key, record) for record in map(record_from_row, rows))
+    return found
+
+
+def same_but_not_verified(conn: Connection, ref: RunRef) -> int:
+    """Objects this run found to be the same that are not those which `objects` holds VERIFIED: not adopted yet."""
+    row = conn.execute(
+        sql.SQL(
+            "SELECT count(*) FROM {} a WHERE status = 'VERIFIED' AND NOT EXISTS (SELECT FROM objects o"
+            " WHERE o.job = %s AND o.destination_key = a.destination_key AND o.status = 'VERIFIED'"
+            " AND o.destination_etag IS NOT DISTINCT FROM a.destination_etag)"
+        ).format(partition(ref.run_id)),
+        (ref.job,),
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def sample_verified(conn: Connection, job: str, n: int) -> list[VerifiedRow]:
@@ -166,8 +196,8 @@ def _verified(conn: Connection, sampling: str, job: str, n: int) -> list[Verifie
     return [VerifiedRow(*row) for row in rows]
 
 
-def _chunks(keys: Sequence[str]) -> list[list[str]]:
-    """`keys` in lists one query takes, without those no row can have (PostgreSQL refuses them even to ask)."""
+def key_chunks(keys: Sequence[str]) -> list[list[str]]:
+    """`keys`, each once, in lists one query takes, without those no row can have (PostgreSQL refuses even to ask)."""
     possible = [key for key in dict.fromkeys(keys) if _storable(key)]
     return [possible[start : start + KEYS_PER_QUERY] for start in range(0, len(possible), KEYS_PER_QUERY)]
 

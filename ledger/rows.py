@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import cast
 
 from model.records import IntegrityRecord
-from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status, rank
+from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status, rank, strength
 
 COLUMNS = (
     "file_number",
@@ -62,6 +62,12 @@ def rank_sql(expression: str) -> str:
     """`model.status.rank` of a status column, as SQL."""
     ranked = " ".join(f"WHEN '{status.value}' THEN {rank(status)}" for status in Status if rank(status))
     return f"(CASE {expression} {ranked} ELSE 0 END)"
+
+
+def strength_sql(expression: str, kind: type[SourceEvidence] | type[DestinationEvidence]) -> str:
+    """`model.status.strength` of an evidence column, as SQL."""
+    ranked = " ".join(f"WHEN '{word.value}' THEN {strength(word)}" for word in kind)
+    return f"(CASE {expression} {ranked} END)"
 
 
 def text_array(texts: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from ledger.process import ProcessIdentity, identity_from_json, this_process
 from ledger.retry import RETRY_FOR_S, repeat
 from ledger.schema import require_current
 from model.errors import InvalidInput, RunBroken
-from model.outcome import Outcome
+from model.outcome import Outcome, RunKind
 
 _START_LOCK = 0x7333_6665_7272_7902
 """Advisory lock of `start_run`: two jobs with overlapping destinations must not start side by side."""
@@ -30,7 +30,7 @@ _STATUS = (
     " CASE WHEN outcome = 'running' AND coalesce(expires_at < clock_timestamp(), true)"
     " THEN 'abandoned' ELSE outcome END,"
     " exit_code, manifest, package_version, runs.holder, started_at, finished_at, stop_requested, error, summary,"
-    " expires_at, options, records, records_digest FROM runs LEFT JOIN leases USING (run_id)"
+    " expires_at, options, records, records_digest, kind FROM runs LEFT JOIN leases USING (run_id)"
 )
 
 
@@ -51,6 +51,7 @@ class RunStart:
     destination_bucket: str
     destination_prefix: str
     lease_ttl_s: float = 60.0
+    kind: RunKind = RunKind.RUN
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class RunStatus:
     records: int | None
     records_digest: str | None
     """How many records the run had when it was closed, and the SHA-256 over them (`ledger.digest`)."""
+    kind: RunKind
 
 
 def start_run(
@@ -133,8 +135,9 @@ def finish_run(
 
 
 def drop_history(conn: Connection, run_id: int) -> None:
-    """Drops a run's partition of `attempts`; its row in `runs`, its counts and `objects` stay. Repeatable.
+    """Drops a run's partitions of `attempts` and `destination_rows`. Repeatable.
 
+    Its row in `runs`, its counts and `objects` stay.
     Raises InvalidInput for a run that is still going. Waits at most 10 s for readers of `attempts`.
     """
     with transaction(conn):
@@ -145,7 +148,8 @@ def drop_history(conn: Connection, run_id: int) -> None:
         ).fetchone()
         if running:
             raise InvalidInput(f"run {run_id} is still going: stop it first, with `s3ferry stop {run_id}`")
-        conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(partition(run_id)))
+        for name in (partition(run_id), sql.Identifier(f"destination_rows_{int(run_id)}")):
+            conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
 
 
 def run_status(conn: Connection, run_id: int) -> RunStatus:
@@ -179,6 +183,7 @@ def _status(row: TupleRow) -> RunStatus:
         options=row[13],
         records=row[14],
         records_digest=row[15],
+        kind=RunKind(row[16]),
     )
 
 
@@ -243,8 +248,8 @@ def _fence_off(conn: Connection, job: str, rivals: list[Rival]) -> None:
 
 def _insert_run(conn: Connection, start: RunStart, me: ProcessIdentity, fence: int) -> int:
     row = conn.execute(
-        "INSERT INTO runs (job, fence, manifest, manifest_checksum, package_version, options, holder)"
-        " VALUES (%s, %s, %s, %s, %s, %s, %s) RETURNING run_id",
+        "INSERT INTO runs (job, fence, manifest, manifest_checksum, package_version, options, holder, kind)"
+        " VALUES (%s, %s, %s, %s, %s, %s, %s, %s) RETURNING run_id",
         (
             start.job,
             fence,
@@ -253,6 +258,7 @@ def _insert_run(conn: Connection, start: RunStart, me: ProcessIdentity, fence: i
             start.package_version,
             Jsonb(dict(start.options)),
             Jsonb(me.as_json()),
+            start.kind.value,
         ),
     ).fetchone()
     if row is None:

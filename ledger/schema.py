@@ -13,7 +13,7 @@ from ledger.connect import Connection, transaction
 from ledger.retry import repeat
 from model.errors import RunBroken
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version this package reads and writes: that of the newest migration."""
 
 _LOCK = 0x7333_6665_7272_7901

@@ -24,7 +24,7 @@ from ledger.connect import Connection, connect, transaction
 from ledger.errors import loses_connection, unavailable
 from ledger.heartbeat import beat
 from ledger.leases import RunRef
-from ledger.objects import RowOutcome
+from ledger.objects import Merge, RowOutcome
 from ledger.process import this_process
 from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing, repeat
 from ledger.schema import require_current
@@ -62,7 +62,8 @@ class LedgerSession:
     Batches are written at `flush_rows` rows, about `flush_bytes` bytes or after `flush_interval_s` seconds,
     whichever is first. Heartbeats come every min(2 s, `lease_ttl_s` / 6). `on_stop(reason)` is called once,
     when a stop is requested; `on_lease_lost()` once, when another run has taken over or the lease could not
-    be renewed for half its TTL. Both are called on a thread of the session and must not wait for it.
+    be renewed for half its TTL. Both are called on a thread of the session and must not wait for it. `merge`
+    says what records do to the rows of `objects`.
 
     After LeaseLost, RunBroken or, once `retry_for_s` seconds of reopening are spent, LedgerUnavailable, every
     waiter and every later call gets that error.
@@ -81,8 +82,10 @@ class LedgerSession:
         on_stop: Callable[[str], None],
         on_lease_lost: Callable[[], None],
         retry_for_s: float = RETRY_FOR_S,
+        merge: Merge = Merge.COPIES,
     ) -> None:
         self._dsn = dsn
+        self._merge = merge
         self._ref = ref
         self._ttl_s = lease_ttl_s
         self._beat_every_s = min(_LONGEST_BEAT_S, lease_ttl_s / 6)
@@ -256,7 +259,7 @@ class LedgerSession:
         letters = [letter for entry in batch for letter in entry.letters]
         outcomes: list[RowOutcome] = []
         if records:
-            outcomes = self._repeating(lambda conn: write_objects(conn, self._ref, records))
+            outcomes = self._repeating(lambda conn: write_objects(conn, self._ref, records, self._merge))
         if parts:
             self._repeating(lambda conn: write_parts(conn, self._ref, parts))
         if letters:

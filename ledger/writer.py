@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import psycopg
 
 from ledger.connect import Connection
 from ledger.errors import Meaning, meaning
 from ledger.leases import RunRef, fenced
-from ledger.objects import AS_GIVEN, CLAIMED, RowOutcome, create_incoming, insert_new, known_keys, upsert
+from ledger.objects import AS_GIVEN, CLAIMED, Merge, RowOutcome, create_incoming, insert_new, known_keys, upsert
 from ledger.rows import storable
 from model.records import DeadLetter, IntegrityRecord, PartRecord
 from model.status import COUNTED_ONLY, Status
@@ -19,8 +20,10 @@ _Outcomes = dict[int, RowOutcome]
 """By place in the batch, of those records alone that are not to be counted as what they say."""
 
 
-def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]) -> list[RowOutcome]:
-    """Writes records into `attempts` and `objects`; one outcome per record, in order.
+def write_objects(
+    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], merge: Merge = Merge.COPIES
+) -> list[RowOutcome]:
+    """Writes records into `attempts` and, as `merge` says, `objects`; one outcome per record, in order.
 
     Within a run a status never gets lower: the outcome is what the ledger holds. A second row for a claimed
     destination key comes back DUPLICATE if it is the same source object, else FAILED, as a dead letter.
@@ -32,7 +35,7 @@ def write_objects(conn: Connection, ref: RunRef, records: Sequence[IntegrityReco
     outcomes = [AS_GIVEN[record.status] for record in records]
     places = [place for place, record in enumerate(records) if not (record.recorded or record.status in COUNTED_ONLY)]
     if places:
-        for place, outcome in _isolating(conn, ref, records, places).items():
+        for place, outcome in _isolating(_Target(conn, ref, merge), records, places).items():
             outcomes[place] = outcome
     return outcomes
 
@@ -64,45 +67,53 @@ def write_parts(conn: Connection, ref: RunRef, parts: Sequence[tuple[str, PartRe
         )
 
 
-def _isolating(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+class _Target(NamedTuple):
+    """Where a batch goes: under which run, on which connection, and what it does to `objects`."""
+
+    conn: Connection
+    ref: RunRef
+    merge: Merge
+
+
+def _isolating(target: _Target, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
     """Writes the records at `places`; a batch with one that cannot be stored is halved until that one stands alone."""
     try:
-        return _write_batch(conn, ref, records, places)
+        return _write_batch(target, records, places)
     except Exception as error:
         if meaning(error) is not Meaning.POISON:
             raise
         if len(places) == 1:
-            return _bury(conn, ref, records, places[0], error)
+            return _bury(target, records, places[0], error)
     half = len(places) // 2
-    return _isolating(conn, ref, records, places[:half]) | _isolating(conn, ref, records, places[half:])
+    return _isolating(target, records, places[:half]) | _isolating(target, records, places[half:])
 
 
-def _bury(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], place: int, error: Exception) -> _Outcomes:
+def _bury(target: _Target, records: Sequence[IntegrityRecord], place: int, error: Exception) -> _Outcomes:
     # The first line: PostgreSQL's context lines repeat the row.
     reason = "the ledger cannot store this row: " + storable(str(error)).splitlines()[0]
-    write_dead_letters(conn, ref, [_dead_letter(records[place], reason)])
+    write_dead_letters(target.conn, target.ref, [_dead_letter(records[place], reason)])
     return {place: RowOutcome(Status.FAILED, reason)}
 
 
-def _write_batch(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+def _write_batch(target: _Target, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
     # In order of their keys, so that two writers lock rows in one order; of one key, the first comes first.
     ordered = sorted(places, key=[record.destination_key for record in records].__getitem__)
     try:
-        return _write_once(conn, ref, records, ordered, look=True)
+        # findings never make an object by themselves: all of them go by upsert
+        return _write_once(target, records, ordered, look=target.merge is Merge.COPIES)
     except psycopg.errors.UniqueViolation:
         # Another writer was there between look and COPY: nothing of this batch is in yet.
-        return _write_once(conn, ref, records, ordered, look=False)
+        return _write_once(target, records, ordered, look=False)
 
 
-def _write_once(
-    conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int], *, look: bool
-) -> _Outcomes:
+def _write_once(target: _Target, records: Sequence[IntegrityRecord], places: list[int], *, look: bool) -> _Outcomes:
     """One transaction: with `look`, rows of new keys by COPY and the others by upsert; without, all by upsert."""
+    conn, ref, _ = target
     with fenced(conn, ref):
         new, others = _parted(conn, ref, records, places) if look else ([], places)
         if new:
             insert_new(conn, ref, [records[place] for place in new])
-        return _merge(conn, ref, records, others) if others else {}
+        return _merge(target, records, others) if others else {}
 
 
 def _parted(
@@ -121,11 +132,12 @@ def _parted(
     return new, others
 
 
-def _merge(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+def _merge(target: _Target, records: Sequence[IntegrityRecord], places: list[int]) -> _Outcomes:
+    conn, ref, merge = target
     outcomes: _Outcomes = {}
     create_incoming(conn)
     for batch in _rounds(records, places):
-        met = upsert(conn, ref, [records[place] for place in batch])
+        met = upsert(conn, ref, [records[place] for place in batch], merge)
         outcomes.update((place, met[key]) for place in batch if (key := records[place].destination_key) in met)
     refused = [_dead_letter(records[place], CLAIMED) for place, outcome in outcomes.items() if outcome.reason]
     if refused:

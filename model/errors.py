@@ -59,6 +59,14 @@ class SourceGone(TransferError):
     """NoSuchKey or NoSuchVersion at the source, and nothing else."""
 
 
+class Refused(TransferError):
+    """The server refuses this request for good (a 4xx with no better meaning)."""
+
+
+class DestinationGone(Refused):
+    """NoSuchKey at the destination."""
+
+
 class SourceChanged(TransferError):
     """The source object is not the one that was pinned: 412, another ETag or another size."""
 
@@ -81,10 +89,6 @@ class Mismatch(TransferError):
 
 class OutcomeUnknown(TransferError):
     """The request may or may not have taken effect (time-out after it was sent): look before repeating."""
-
-
-class Refused(TransferError):
-    """The server refuses this request for good (a 4xx with no better meaning)."""
 
 
 class Stopped(TransferError):

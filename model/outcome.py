@@ -23,6 +23,13 @@ class Exit(IntEnum):
     INTERRUPTED = 5
 
 
+class RunKind(StrEnum):
+    """What a run does with the objects of its inventory; the word `runs.kind` holds."""
+
+    RUN = "run"
+    VERIFY = "verify"
+
+
 class Outcome(StrEnum):
     """The word `runs.outcome` holds."""
 

@@ -83,7 +83,9 @@ class DestinationEvidence(Word):
     ETAG_MD5 = "etag_md5"
     MULTIPART_ETAG = "multipart_etag"
     STORED_CHECKSUM = "stored_checksum"
-    """The server copied the object itself, and states the same checksum of both."""
+    """The server states a checksum of the object that is our digest, or the one stated of the source."""
+    RECORDED_ETAG = "recorded_etag"
+    """A later look finds the ETag the object had when it was proven, so that proof holds on."""
     NONE = "none"
 
 
@@ -106,8 +108,23 @@ _GRADE_OF = {
     DestinationEvidence.STORED_CHECKSUM: Grade.SERVER,
     DestinationEvidence.ETAG_MD5: Grade.ETAG,
     DestinationEvidence.MULTIPART_ETAG: Grade.ETAG,
+    DestinationEvidence.RECORDED_ETAG: Grade.ETAG,
     DestinationEvidence.NONE: Grade.NONE,
 }
+
+
+_STRENGTH = {
+    SourceEvidence.STORED_CHECKSUM: 3,
+    SourceEvidence.ETAG_MD5: 2,
+    SourceEvidence.MULTIPART_ETAG: 2,
+    SourceEvidence.LENGTH: 1,
+    SourceEvidence.NONE: 0,
+}
+
+
+def strength(evidence: SourceEvidence | DestinationEvidence) -> int:
+    """Higher is stronger, among evidence of one side; what is as strong does not take another's place."""
+    return _STRENGTH[evidence] if isinstance(evidence, SourceEvidence) else _GRADE_ORDER.index(grade_of(evidence))
 
 
 def grade_of(evidence: DestinationEvidence) -> Grade:

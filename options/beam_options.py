@@ -17,6 +17,7 @@ from options.inventory import add_inventory_flags
 from options.ledger import add_ledger_flags
 from options.routing import add_routing_flags
 from options.run import RUN_FLAGS, RUNNER
+from options.verify import add_verify_flags
 
 
 class EndpointBeamOptions(PipelineOptions):
@@ -57,6 +58,14 @@ class LedgerBeamOptions(PipelineOptions):
     @classmethod
     def _add_argparse_args(cls, parser: Any) -> None:
         add_ledger_flags(parser)
+
+
+class VerifyBeamOptions(PipelineOptions):
+    """What `verify` looks at."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: Any) -> None:
+        add_verify_flags(parser)
 
 
 class RunBeamOptions(PipelineOptions):

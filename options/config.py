@@ -93,6 +93,16 @@ class CopyPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """What `verify` looks at, and what becomes of it."""
+
+    destination_manifest: str | None = None
+    """An inventory of the destination, joined with the source's; None asks the destination object by object."""
+    deep: bool = False
+    adopt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerOptions:
     """How the ledger is written. Its DSN is a secret and comes from the environment (LEDGER_DSN or PG*)."""
 
@@ -121,7 +131,7 @@ class RunPolicy:
 
 @dataclass(frozen=True, slots=True)
 class JobConfig:
-    """All options of one `run`."""
+    """All options of one `run` or `verify`."""
 
     source: EndpointOptions = field(default_factory=lambda: EndpointOptions("source"))
     destination_endpoint: EndpointOptions = field(default_factory=lambda: EndpointOptions("destination"))
@@ -133,3 +143,5 @@ class JobConfig:
     run: RunPolicy = field(default_factory=RunPolicy)
     beam_args: tuple[str, ...] = ()
     """Python-side Beam flags passed through, as given; Java runner options as --name=value."""
+    verify: VerifyOptions | None = None
+    """None copies."""

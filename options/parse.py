@@ -1,9 +1,10 @@
-"""`parse_run`: the arguments of `s3ferry run` become one frozen JobConfig, or one UsageError."""
+"""The arguments of `s3ferry run` and `s3ferry verify` become one frozen JobConfig, or one UsageError."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 
 from options.beam_flags import check_beam_args
 from options.config import JobConfig
@@ -16,6 +17,7 @@ from options.ledger import LEDGER_FLAGS, add_ledger_flags, read_ledger
 from options.routing import ROUTING_FLAGS, add_routing_flags, read_routing
 from options.run import CLUSTER_RUNNERS, RUN_FLAGS, add_run_flags, read_run
 from options.values import is_local
+from options.verify import VERIFY_FLAGS, add_verify_flags, read_verify
 
 FLAGS_BY_THEME: dict[str, tuple[Flag, ...]] = {
     "inventory": INVENTORY_FLAGS,
@@ -31,11 +33,16 @@ FLAGS_BY_THEME: dict[str, tuple[Flag, ...]] = {
 
 
 def _parser() -> FlagParser:
-    parser = FlagParser(
-        "s3ferry run",
-        "Copies every object an inventory names, hashes it on the way, and records the proof in the ledger. "
-        "Flags of Beam's Python side (--flink_master, --environment_type and so on) pass through.",
+    return _with_run_flags(
+        FlagParser(
+            "s3ferry run",
+            "Copies every object an inventory names, hashes it on the way, and records the proof in the ledger. "
+            "Flags of Beam's Python side (--flink_master, --environment_type and so on) pass through.",
+        )
     )
+
+
+def _with_run_flags(parser: FlagParser) -> FlagParser:
     for add in (
         add_inventory_flags,
         add_endpoint_flags,
@@ -46,6 +53,16 @@ def _parser() -> FlagParser:
     ):
         add(parser)
     return parser
+
+
+def _verify_parser() -> FlagParser:
+    parser = FlagParser(
+        "s3ferry verify",
+        "Checks that every object an inventory names is at the destination and is the same, and records what it finds. "
+        "Copies nothing. Takes the flags of run as well; those that say how to copy do nothing here.",
+    )
+    add_verify_flags(parser)
+    return _with_run_flags(parser)
 
 
 def run_help() -> str:
@@ -59,13 +76,29 @@ def parse_run(argv: Sequence[str]) -> JobConfig:
     Where a flag is given twice the last one counts; `--runner_option` adds up. Raises UsageError for the first thing
     that is wrong. Loads Beam only if a flag is not ours.
     """
-    given, rest = _parser().read_known(argv)
+    return _config(*_parser().read_known(argv))
+
+
+def verify_help() -> str:
+    """The help of `s3ferry verify`: every flag with its unit and default."""
+    return _verify_parser().format_help()
+
+
+def parse_verify(argv: Sequence[str]) -> JobConfig:
+    """The whole configuration of a verification from its arguments; otherwise as `parse_run`."""
+    given, rest = _verify_parser().read_known(argv)
+    return replace(_config(given, rest, VERIFY_FLAGS), verify=read_verify(given))
+
+
+def _config(given: argparse.Namespace, rest: Sequence[str], more: Sequence[Flag] = ()) -> JobConfig:
+    """The configuration of the flags all have; `more` are those of the command alone."""
     routing = read_routing(given)
     source, destination_endpoint = (read_endpoint(side, given) for side in ("source", "destination"))
     ledger = read_ledger(given)
     run = read_run(given)
     _check_runner(given, rest)
-    beam_args = check_beam_args(rest, [flag.option for flags in FLAGS_BY_THEME.values() for flag in flags])
+    known = [*more, *(flag for flags in FLAGS_BY_THEME.values() for flag in flags)]
+    beam_args = check_beam_args(rest, [flag.option for flag in known])
     # Last, because a flag with a slip in its name also looks missing.
     inventory = read_inventory(given)
     destination = read_destination(given)

@@ -34,6 +34,12 @@ COMMANDS = {
         parse="options.parse:parse_run",
         execute="pipeline.commands.run:execute",
     ),
+    "verify": Command(
+        "check that a destination holds what an inventory names, and record it; copies nothing",
+        usage="options.parse:verify_help",
+        parse="options.parse:parse_verify",
+        execute="pipeline.commands.run:execute",
+    ),
     "status": Command(
         "show how a run stands, or list the newest runs",
         usage="pipeline.commands.runs:status_usage",

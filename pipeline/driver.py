@@ -13,9 +13,9 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from ledger import accounting, leases, queries, runs
+from ledger import accounting, destination_rows, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.leases import RunRef
@@ -24,14 +24,14 @@ from ledger.runs import RunStart
 from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from model.outcome import Count, Exit, Gap, exit_code, outcome_of
+from model.outcome import Count, Exit, Gap, RunKind, exit_code, outcome_of
 from model.routing import unit_objects
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
 from pipeline.commands.dsn import named_dsn
 from pipeline.export.run_files import RESTORE, RETRY, export_dead, require_folder
-from pipeline.graph import build_pipeline
+from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, run_graph
@@ -39,6 +39,7 @@ from pipeline.slices import plan_slices, whole_files
 from pipeline.watch import Watch, failure_in
 from pipeline.workers import is_local, worker_count
 from storage.config import Capabilities
+from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
 from transforms.read_inventory import clear_spool
@@ -62,13 +63,23 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
     preflight = Preflight(config)
     try:
         manifest = preflight.manifest()
+        destination_manifest = preflight.destination_manifest()
         source_bucket = preflight.source_bucket(manifest)
         migrate(dsn)
         ref = runs.start_run(dsn, _run_start(config, manifest, job_id(config, source_bucket)))
-        _LOGGER.info("run %d of job %s: %s", ref.run_id, ref.job, manifest.uri)
-        return _Run(config, manifest, source_bucket, ref, dsn, preflight, worker_command, began).execute()
+        _LOGGER.info("run %d (%s) of job %s: %s", ref.run_id, _kind(config), ref.job, manifest.uri)
+        inputs = _Inputs(manifest, source_bucket, destination_manifest)
+        return _Run(config, inputs, ref, dsn, preflight, worker_command, began).execute()
     finally:
         preflight.close()
+
+
+class _Inputs(NamedTuple):
+    """What a run reads, found before it starts."""
+
+    manifest: Manifest
+    source_bucket: str
+    destination_manifest: Manifest | None
 
 
 class _Run:
@@ -77,8 +88,7 @@ class _Run:
     def __init__(
         self,
         config: JobConfig,
-        manifest: Manifest,
-        source_bucket: str,
+        inputs: _Inputs,
         ref: RunRef,
         dsn: str,
         preflight: Preflight,
@@ -86,8 +96,9 @@ class _Run:
         began: float,
     ) -> None:
         self._config = config
-        self._manifest = manifest
-        self._source_bucket = source_bucket
+        self._manifest = inputs.manifest
+        self._source_bucket = inputs.source_bucket
+        self._destination_manifest = inputs.destination_manifest
         self._ref = ref
         self._dsn = dsn
         self._preflight = preflight
@@ -172,7 +183,9 @@ class _Run:
 
     def _plan(self, session: LedgerSession) -> tuple[JobContext, list[list[FileSlice]]]:
         source_can, destination_can = self._preflight.capabilities(self._source_bucket)
-        _LOGGER.info("destination: %s", _words(destination_can))
+        copies = self._config.verify is None
+        if copies:
+            _LOGGER.info("destination: %s", _words(destination_can))
         slices = self._slices()
         job = JobContext(
             config=self._sharing(slices),
@@ -183,8 +196,9 @@ class _Run:
             source_can=source_can,
             destination_can=destination_can,
             workers=worker_count(self._config),
-            copy_mode=self._preflight.copy_mode(),
-            check_each=self._must_check_each(session),
+            copy_mode=self._preflight.copy_mode() if copies else CopyMode.STREAM,
+            check_each=copies and self._must_check_each(session),
+            destination_manifest=self._destination_manifest,
         )
         return job, slices
 
@@ -238,6 +252,10 @@ class _Run:
 
         def graphs() -> None:
             try:
+                if self._destination_manifest is not None:
+                    session.call(lambda conn: destination_rows.make_room(conn, self._ref))
+                    [files] = whole_files(len(self._destination_manifest.files))
+                    run_graph(self._config, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
                 for number in range(len(slices)):
                     if self._stopped is None:
                         graph(number)
@@ -275,6 +293,8 @@ class _Run:
         if isinstance(error, InvalidInput):
             code = Exit.USAGE
         summary = self._summary(code, counts, open_gaps, error, queries.first_start(conn, self._ref.run_id))
+        if self._config.verify is not None:
+            summary = self._with_findings(conn, summary, whole=stop is None and error is None)
         runs.finish_run(conn, self._ref, outcome_of(code), int(code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
@@ -309,6 +329,20 @@ class _Run:
             None,
         )
 
+    def _with_findings(self, conn: Connection, summary: Summary, *, whole: bool) -> Summary:
+        """The summary of a verification, with what its rows alone do not tell; `whole`: it saw all of them."""
+        unadopted = queries.same_but_not_verified(conn, self._ref)
+        if self._destination_manifest is None or not whole:
+            return dataclasses.replace(summary, unadopted_objects=unadopted)
+        found = destination_rows.extras(conn, self._ref)
+        if found.objects:
+            _LOGGER.warning(
+                "%d objects of the destination's inventory are not in the source's, such as %s",
+                found.objects,
+                ", ".join(found.examples),
+            )
+        return dataclasses.replace(summary, unadopted_objects=unadopted, extra_objects=found.objects)
+
     def _summary(
         self,
         code: Exit,
@@ -334,6 +368,7 @@ class _Run:
             counts=counts,
             gaps=gaps,
             error=error.message if error else None,
+            kind=_kind(self._config),
         )
 
     def _report(self, summary: Summary) -> None:
@@ -355,7 +390,12 @@ def _run_start(config: JobConfig, manifest: Manifest, job: str) -> RunStart:
         destination_bucket=config.destination.bucket,
         destination_prefix=config.destination.prefix,
         lease_ttl_s=config.ledger.lease_ttl_s,
+        kind=_kind(config),
     )
+
+
+def _kind(config: JobConfig) -> RunKind:
+    return RunKind.RUN if config.verify is None else RunKind.VERIFY
 
 
 _WORDS = {

@@ -15,7 +15,7 @@ from ledger.queries import VerifiedRow
 from model.errors import InvalidInput, RunBroken, TransferError
 from model.objects import InventoryRow
 from options.config import EndpointOptions, JobConfig
-from storage.capabilities import probe_destination, probe_source
+from storage.capabilities import probe_destination, probe_reads
 from storage.client import S3Client
 from storage.config import Capabilities
 from storage.copier import CopyMode
@@ -55,13 +55,30 @@ class Preflight:
 
     def manifest(self) -> Manifest:
         """The manifest named, with `latest` resolved. Raises InvalidInput, and RunBroken that names the source."""
-        location = parse_location(self._config.inventory.manifest)
-        if location.bucket is None:
-            return _manifest_at(LocalInventoryStore(), location)
-        try:
-            return _manifest_at(S3InventoryStore(self.source_control), location)
-        except RunBroken as error:
-            raise RunBroken(f"source: {error.message}") from error
+        return _manifest(self._config.inventory.manifest, self.source_control, "source")
+
+    def destination_manifest(self) -> Manifest | None:
+        """The inventory of the destination to verify against, if one is named.
+
+        Raises InvalidInput, also for one that is of another bucket or says nothing of sizes, and RunBroken.
+        """
+        place = self._config.verify.destination_manifest if self._config.verify else None
+        if place is None:
+            return None
+        manifest = _manifest(place, self._destination_control, "destination")
+        bucket = self._config.destination.bucket
+        if manifest.source_bucket is None:
+            raise InvalidInput(f"--destination_manifest: {place} states no sizes; give the manifest.json S3 wrote")
+        if manifest.source_bucket != bucket:
+            raise InvalidInput(
+                f"--destination_manifest: {manifest.uri} is of bucket {manifest.source_bucket}, not {bucket}; "
+                "give an inventory of the destination"
+            )
+        if manifest.columns and "Size" not in manifest.columns:
+            raise InvalidInput(
+                f"--destination_manifest: {manifest.uri} has no column Size; give one that has, and ETag"
+            )
+        return manifest
 
     def copy_mode(self) -> CopyMode:
         """Who moves the bytes. Raises InvalidInput where the server is asked to, and cannot."""
@@ -98,8 +115,16 @@ class Preflight:
         """What source and destination can do. Raises RunBroken where one cannot be used at all."""
         destination = self._config.destination
 
+        async def probe_without_writing() -> tuple[Capabilities, Capabilities]:
+            return await probe_reads(self._source, source_bucket), await probe_reads(
+                self._destination, destination.bucket
+            )
+
+        if self._config.verify is not None:
+            return self._engine.run(probe_without_writing())
+
         async def probe() -> tuple[Capabilities, Capabilities]:
-            return await probe_source(self._source, source_bucket), await probe_destination(
+            return await probe_reads(self._source, source_bucket), await probe_destination(
                 self._destination, self._destination_control, destination.bucket, destination.prefix
             )
 
@@ -156,6 +181,16 @@ class Preflight:
             return sum(await asyncio.gather(*(gone(row, places) for row in rows)))
 
         return self._engine.run(check())
+
+
+def _manifest(place: str, control: Any, side: str) -> Manifest:
+    location = parse_location(place)
+    if location.bucket is None:
+        return _manifest_at(LocalInventoryStore(), location)
+    try:
+        return _manifest_at(S3InventoryStore(control), location)
+    except RunBroken as error:
+        raise RunBroken(f"{side}: {error.message}") from error
 
 
 def _manifest_at(store: InventoryStore, location: Location) -> Manifest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap, Outcome
+from model.outcome import SOURCE_WARNINGS, Count, Exit, Gap, Outcome, RunKind
 from model.status import SizeClass, Status
 from pipeline.whole_file import whole_file
 
@@ -57,6 +57,11 @@ class Summary:
     retry_manifest: str | None = None
     restore_manifest: str | None = None
     """Paths of what `--export` wrote; None where there was nothing to write."""
+    kind: str = RunKind.RUN
+    unadopted_objects: int | None = None
+    """A verification's: objects that are the same, but not those the ledger holds VERIFIED."""
+    extra_objects: int | None = None
+    """A verification's: objects of the destination's inventory that are not in the source's."""
 
     @property
     def copied_objects(self) -> int:
@@ -97,6 +102,7 @@ class Summary:
         return {
             "run_id": self.run_id,
             "job": self.job,
+            "kind": str(self.kind),
             "manifest": self.manifest,
             "destination": self.destination,
             "runner": self.runner,
@@ -113,6 +119,8 @@ class Summary:
             "statuses": {s: {"objects": n, "bytes": size} for s, (n, size) in self.status_totals.items()},
             "counts": by_class,
             "gaps": [gap._asdict() for gap in self.gaps],
+            "unadopted_objects": self.unadopted_objects,
+            "extra_objects": self.extra_objects,
             "error": self.error,
             "records_digest": self.records_digest,
             "retry_manifest": self.retry_manifest,
@@ -203,9 +211,10 @@ def as_text(table: Table, width: int, *sentences: str) -> str:
 
 
 def rate_line(summary: Summary) -> str:
-    """How much was copied, how long it took and how fast it was."""
+    """How much was copied, or looked at, how long it took and how fast it was."""
+    done = "found" if summary.kind == RunKind.VERIFY else "copied"
     return (
-        f"{human_count(summary.copied_objects)} objects, {human_bytes(summary.copied_bytes)} copied in "
+        f"{human_count(summary.copied_objects)} objects, {human_bytes(summary.copied_bytes)} {done} in "
         f"{human_seconds(summary.seconds)} ({human_seconds(summary.start_up_seconds)} of it start-up): "
         f"{summary.objects_per_s:.1f} objects/s, {summary.bytes_per_s / 1e6:.1f} MB/s"
     )
@@ -240,9 +249,21 @@ def _sentence_of_end(summary: Summary, accounted: int, listed: str) -> str:
         return f"interrupted; {listed}; run again to finish the rest"
     if summary.gaps:
         return f"accounting gap ({_places(summary.gaps)}); {listed}; run again, and keep the ledger if the gap stays"
+    if summary.kind == RunKind.VERIFY:
+        return _sentence_of_verification(summary, listed)
+    return _sentence_of_copies(summary, summary.status_totals, accounted, listed)
+
+
+def _sentence_of_verification(summary: Summary, listed: str) -> str:
+    parts = [listed]
+    if summary.unadopted_objects:
+        unadopted = human_count(summary.unadopted_objects)
+        parts.append(f"{unadopted} of them are the same, but not yet the ledger's: --adopt takes them")
     if summary.exit_code == Exit.FAILURES:
-        return f"{listed}; objects.error in the ledger says why; run again to retry what is not VERIFIED"
-    return _sentence_of_success(summary.status_totals, accounted, listed)
+        parts.append("attempts.error in the ledger says why; s3ferry run copies again what is not VERIFIED")
+    elif set(summary.status_totals) & WARNINGS:
+        parts.append("nothing is wrong, but not all is proven: status and error in the ledger say why")
+    return "; ".join(parts)
 
 
 def _places(gaps: Sequence[Gap]) -> str:
@@ -250,7 +271,9 @@ def _places(gaps: Sequence[Gap]) -> str:
     return places + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
 
 
-def _sentence_of_success(totals: dict[Status, tuple[int, int]], accounted: int, listed: str) -> str:
+def _sentence_of_copies(summary: Summary, totals: dict[Status, tuple[int, int]], accounted: int, listed: str) -> str:
+    if summary.exit_code == Exit.FAILURES:
+        return f"{listed}; objects.error in the ledger says why; run again to retry what is not VERIFIED"
     if not totals:
         return "nothing to do: the inventory has no rows"
     if set(totals) == {Status.SKIPPED}:

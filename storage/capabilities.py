@@ -11,7 +11,16 @@ import hashlib
 from dataclasses import replace
 from typing import Any
 
-from model.errors import AccessDenied, Mismatch, Refused, RunBroken, SourceGone, TransferError, Transient
+from model.errors import (
+    AccessDenied,
+    DestinationGone,
+    Mismatch,
+    Refused,
+    RunBroken,
+    SourceGone,
+    TransferError,
+    Transient,
+)
 from storage.checksums import CRC64NVME, Digests
 from storage.client import S3Client, part_query
 from storage.config import Capabilities
@@ -44,18 +53,18 @@ async def probe_destination(client: S3Client, control: Any, bucket: str, prefix:
         raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
 
 
-async def probe_source(client: S3Client, bucket: str) -> Capabilities:
-    """The capabilities of a source: whether it bears checksum mode on reads. Repeatable.
+async def probe_reads(client: S3Client, bucket: str) -> Capabilities:
+    """The capabilities of an endpoint that is only read: whether it bears checksum mode. Repeatable.
 
     Asks for a key that is not there: 404 and 403 are answers, another refusal is of the checksum mode.
     Raises RunBroken where the bucket does not exist, the credentials are wrong or nothing answers.
     """
     try:
         await repeated(lambda: client.head(bucket, _ABSENT, checksum_mode=True), _ATTEMPTS)
+    except (SourceGone, DestinationGone, AccessDenied):
+        return Capabilities(checksum_mode=True)
     except Refused:
         return Capabilities(checksum_mode=False)
-    except (SourceGone, AccessDenied):
-        return Capabilities(checksum_mode=True)
     except Transient as error:
         raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
     return Capabilities(checksum_mode=True)

@@ -78,6 +78,13 @@ def _base64(raw: bytes) -> str:
     return base64.b64encode(raw).decode()
 
 
+def written(digests: Digests) -> dict[str, str]:
+    """Those of the digests the ledger has a column for, as it writes them."""
+    texts = {name: digests.hex(name) for name in (MD5, SHA256)}
+    texts |= {name: digests.base64(name) for name in (CRC64NVME, CRC32C)}
+    return {name: text for name, text in texts.items() if text is not None}
+
+
 class Expected(NamedTuple):
     """What the source itself says of its bytes: the digest to compare with, and as what evidence."""
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from model.errors import (
     AccessDenied,
     Archived,
+    DestinationGone,
     Mismatch,
     OutcomeUnknown,
     Refused,
@@ -91,6 +92,8 @@ _BY_STATUS: dict[int, type[S3ferryError]] = {
 _OF_THE_SOURCE = frozenset({SourceGone, SourceChanged, Archived})
 """Meanings only the source's answers have: they decide what is recorded of the source object."""
 
+_NO_SUCH_OBJECT = frozenset({"NoSuchKey", "NoSuchVersion"})
+
 _TAG = re.compile(rb"<(Code|Message|Region)>(.*?)</", re.DOTALL)
 
 
@@ -127,7 +130,7 @@ def _error(kind: type[S3ferryError], status: int, code: str, message: str, side:
     # MethodNotAllowed: a delete marker was asked for, but a copy may be what the server does not know
     not_of_source = side == COPY and code == "MethodNotAllowed"
     if kind in _OF_THE_SOURCE and (side not in (SOURCE, COPY) or not_of_source):
-        kind = Refused
+        kind = DestinationGone if code in _NO_SUCH_OBJECT and side != COPY else Refused
     if kind is RunBroken:
         return RunBroken(f"{side}: the endpoint refuses these credentials or this region at {what}: {said}")
     return kind(f"{side}: {what}: {said}")

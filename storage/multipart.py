@@ -53,6 +53,30 @@ class PinnedSource:
     headers: Mapping[str, str]
 
 
+async def pinned_source(context: CopyContext, ref: ObjectRef) -> PinnedSource:
+    """HEAD the source, archived or not; raises SourceChanged where it is not what the inventory says."""
+
+    async def head() -> Mapping[str, str]:
+        await context.requests.take(1)
+        return await context.source.head(
+            ref.bucket,
+            ref.key,
+            etag=ref.etag,
+            version=ref.version_id,
+            checksum_mode=context.source_can.checksum_mode,
+        )
+
+    headers = await repeated(head, context.limits.attempts)
+    etag = headers.get("etag", "").strip('"')
+    if ref.etag is not None and etag != ref.etag:
+        raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
+    if headers.get("content-length") != str(ref.size):
+        raise SourceChanged(
+            f"source: the object has {headers.get('content-length')} bytes, the inventory says {ref.size}"
+        )
+    return PinnedSource(etag, headers)
+
+
 class Multipart:
     """The multipart steps of one process.
 
@@ -72,30 +96,12 @@ class Multipart:
         return self._context
 
     async def pin(self, ref: ObjectRef) -> PinnedSource:
-        """HEAD the source; raises SourceChanged where it is not what the inventory says."""
-        context = self._context
-
-        async def head() -> Mapping[str, str]:
-            await context.requests.take(1)
-            return await context.source.head(
-                ref.bucket,
-                ref.key,
-                etag=ref.etag,
-                version=ref.version_id,
-                checksum_mode=context.source_can.checksum_mode,
-            )
-
-        headers = await repeated(head, context.limits.attempts)
-        if _is_archived(headers):
-            raise Archived(f"source: the object is archived ({headers.get('x-amz-storage-class')}); restore it first")
-        etag = headers.get("etag", "").strip('"')
-        if ref.etag is not None and etag != ref.etag:
-            raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
-        if headers.get("content-length") != str(ref.size):
-            raise SourceChanged(
-                f"source: the object has {headers.get('content-length')} bytes, the inventory says {ref.size}"
-            )
-        return PinnedSource(etag, headers)
+        """HEAD the source; raises SourceChanged where it is not what the inventory says, and Archived."""
+        pinned = await pinned_source(self._context, ref)
+        if _is_archived(pinned.headers):
+            storage_class = pinned.headers.get("x-amz-storage-class")
+            raise Archived(f"source: the object is archived ({storage_class}); restore it first")
+        return pinned
 
     async def pin_as_told(self, ref: ObjectRef) -> tuple[ObjectRef, PinnedSource]:
         """The source as it is to be copied: as the inventory says, or as it is now with `--on_change=copy`."""

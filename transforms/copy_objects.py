@@ -6,7 +6,7 @@ status. What this run has recorded already (a repeated bundle) costs a query, no
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -15,6 +15,7 @@ from ledger import queries
 from model.objects import CopyUnit, ObjectRef, unpack_unit
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
+from storage.config import TransferLimits
 from storage.copier import CopyMode, ObjectCopy
 from storage.limits import body_cost
 from storage.server_copy import copy_on_server
@@ -47,27 +48,14 @@ class _CopyFn(EngineDoFn):
         self._kind = kind
 
     def process(self, element: CopyUnit) -> Iterator[list[IntegrityRecord]]:
-        refs, run = unpack_unit(element), self._job.run
-        keys = [ref.destination_key for ref in refs]
-        finished = self.worker.ledger.call(lambda conn: queries.finished_in_run(conn, run, keys))
-        wanted = [ref for ref in refs if ref.destination_key not in finished]
-        settled = [
-            settled_record(self._job, finished[ref.destination_key], ref, self._kind)
-            for ref in refs
-            if ref.destination_key in finished
-        ]
+        settled, wanted = settled_and_wanted(self.worker, unpack_unit(element), self._kind)
         if settled:
             yield settled
         self.bundle.submit(self._copy, wanted)
-        yield from self.finished(self._most_pending)
+        yield from self.finished(most_pending(self.worker.limits, self._kind))
 
     def outputs(self, results: list[IntegrityRecord]) -> Iterable[list[IntegrityRecord]]:
         return [results]
-
-    @property
-    def _most_pending(self) -> int:
-        limits = self.worker.limits
-        return limits.small_in_flight if self._kind is SizeClass.SMALL else limits.medium_in_flight
 
     async def _copy(self, ref: ObjectRef) -> IntegrityRecord:
         worker = self.worker
@@ -83,6 +71,29 @@ async def copy_object(worker: Worker, ref: ObjectRef, kind: SizeClass) -> Integr
     if worker.copies.rules.copy_mode is CopyMode.STREAM:
         return await ObjectCopy(worker.copies, ref, kind).run()
     return await copy_on_server(worker.multipart, ref, kind)
+
+
+def most_pending(limits: TransferLimits, kind: SizeClass) -> int:
+    """How many objects of a class may be under way before a bundle waits for some of them."""
+    return {
+        SizeClass.SMALL: limits.small_in_flight,
+        SizeClass.MEDIUM: limits.medium_in_flight,
+        SizeClass.LARGE: limits.parts_in_flight,
+    }[kind]
+
+
+def settled_and_wanted(
+    worker: Worker, refs: Sequence[ObjectRef], kind: SizeClass
+) -> tuple[list[IntegrityRecord], list[ObjectRef]]:
+    """Records of the objects this run has finished already, and the objects left to do. One query."""
+    run, keys = worker.job.run, [ref.destination_key for ref in refs]
+    finished = worker.ledger.call(lambda conn: queries.finished_in_run(conn, run, keys))
+    settled = [
+        settled_record(worker.job, finished[ref.destination_key], ref, kind)
+        for ref in refs
+        if ref.destination_key in finished
+    ]
+    return settled, [ref for ref in refs if ref.destination_key not in finished]
 
 
 def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:

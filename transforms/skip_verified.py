@@ -1,9 +1,9 @@
 """SkipVerified: objects an earlier run proved, and that have not changed since, end here as SKIPPED.
 
 One ledger query per batch of about a thousand. An object is skipped when its source row is the one
-that was copied, its destination evidence is the best this endpoint gives, and, where every
-destination object is to be looked at, a HEAD finds it there with the ETag recorded. `--recopy` skips nothing,
-`--retry_failed` all but what earlier runs left undone.
+that was copied, its destination evidence is the best this endpoint gives (any proof, for an object
+adopted from another tool), and, where every destination object is to be looked at, a HEAD finds it
+there with the ETag recorded. `--recopy` skips nothing, `--retry_failed` all but what earlier runs left undone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from model.errors import TransferError
 from model.objects import ObjectRef
 from model.routing import size_class
 from model.status import Status
-from transforms.context import JobContext, boundaries, trusted_evidence
+from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
@@ -57,9 +57,9 @@ class _SkipFn(WorkerDoFn):
     def _unfinished(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         """What earlier runs left undone; the others are SKIPPED where proven, else EXCLUDED."""
         run, keys = self._job.run, [ref.destination_key for ref in element]
-        evidence = trusted_evidence(self._job)
+        kinds = trusted_evidence(self._job), adopted_evidence(self._job)
         unfinished = self.worker.ledger.call(lambda conn: queries.unfinished_before(conn, run, keys))
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, run, keys, evidence))
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, run, keys, *kinds))
         for ref in element:
             row = known.get(ref.destination_key)
             if ref.destination_key in unfinished:
@@ -69,8 +69,8 @@ class _SkipFn(WorkerDoFn):
 
     def _not_proven(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         job, keys = self._job, [ref.destination_key for ref in element]
-        evidence = trusted_evidence(job)
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, evidence))
+        kinds = trusted_evidence(job), adopted_evidence(job)
+        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, *kinds))
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
         same = {ref for ref, row in claims if _unchanged(ref, row)}
         if same and (job.check_each or any(ref.etag is None for ref in same)):

@@ -15,11 +15,13 @@ from typing import Any
 
 from ledger import runs
 from ledger.dsn import ledger_dsn
+from ledger.objects import Merge
 from ledger.session import LedgerSession
 from model.errors import RunBroken, S3ferryError
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from model.version import VERSION
+from options.config import JobConfig
 from options.values import failure_limit
 from storage.client import S3Client
 from storage.config import StoreConfig
@@ -107,6 +109,7 @@ class Worker:
             worker_id=f"{socket.gethostname()}-{os.getpid()}",
             on_stop=self.stop,
             on_lease_lost=self.engine.cancel_all,
+            merge=merge_of(config),
         )
         self.ledger.report(self.counters)
         spare_collector()
@@ -159,6 +162,13 @@ class Worker:
         self.engine.run(self.copies.destination.close())
         self.engine.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def merge_of(config: JobConfig) -> Merge:
+    """What this job's records do to the ledger's objects."""
+    if config.verify is None:
+        return Merge.COPIES
+    return Merge.ADOPTIONS if config.verify.adopt else Merge.FINDINGS
 
 
 def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:

@@ -1,4 +1,4 @@
-"""`s3ferry run`: starts the workers' nursery first of all, then loads and runs the driver."""
+"""`s3ferry run` and `s3ferry verify`: starts the workers' nursery first of all, then loads and runs the driver."""
 
 from __future__ import annotations
 

@@ -132,6 +132,7 @@ def describe(run: RunStatus) -> list[tuple[str, str]]:
     """Names and values of one run, empty values for what is not known (yet). Times are UTC."""
     return [
         ("run", str(run.run_id)),
+        ("kind", str(run.kind)),
         ("job", run.job),
         ("outcome", str(run.outcome)),
         ("exit code", "" if run.exit_code is None else str(run.exit_code)),

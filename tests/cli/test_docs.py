@@ -9,11 +9,18 @@ from options.flags import Flag
 from options.ledger_command import EXPORT_FLAGS, REPORT_FLAGS
 from options.parse import FLAGS_BY_THEME
 from options.sweep import SWEEP_FLAGS
+from options.verify import VERIFY_FLAGS
 from pipeline.cli import COMMANDS
 from pipeline.report import Summary
 
 GUIDE = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding="utf-8")
-FLAGS = [*(flag for flags in FLAGS_BY_THEME.values() for flag in flags), *SWEEP_FLAGS, *EXPORT_FLAGS, *REPORT_FLAGS]
+FLAGS = [
+    *(flag for flags in FLAGS_BY_THEME.values() for flag in flags),
+    *SWEEP_FLAGS,
+    *EXPORT_FLAGS,
+    *REPORT_FLAGS,
+    *VERIFY_FLAGS,
+]
 
 
 def row(flag: Flag) -> str:

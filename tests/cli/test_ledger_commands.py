@@ -13,7 +13,7 @@ from ledger.leases import RunRef, release
 from ledger.runs import RunStart, drop_history, finish_run, start_run
 from ledger.schema import migrate
 from ledger.writer import write_objects
-from model.outcome import Count, Outcome
+from model.outcome import Count, Outcome, RunKind
 from model.records import Tally
 from model.status import SizeClass, Status
 from model.version import VERSION
@@ -72,8 +72,24 @@ def test_status_shows_a_run(run: RunRef, capsys: pytest.CaptureFixture[str]) -> 
     lines = capsys.readouterr().out.splitlines()
     assert f"run: {run.run_id}" in lines
     assert "job: nightly" in lines
+    assert "kind: run" in lines
     assert "outcome: running" in lines
     assert not any(line.startswith("finished:") for line in lines)
+
+
+def test_status_says_that_a_run_verifies(
+    ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LEDGER_DSN", ledger_dsn)
+    migrate(ledger_dsn)
+    start = RunStart(
+        "nightly", "s3://inv/manifest.json", None, VERSION, {}, "aws", "dst", "prefix/", kind=RunKind.VERIFY
+    )
+    ref = start_run(ledger_dsn, start)
+
+    assert main(["status", str(ref.run_id)]) == 0
+
+    assert "kind: verify" in capsys.readouterr().out.splitlines()
 
 
 def test_stop_is_a_request_that_status_shows(run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:

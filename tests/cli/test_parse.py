@@ -1,4 +1,5 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 
@@ -11,9 +12,11 @@ from options.config import (
     LedgerOptions,
     RoutingOptions,
     RunPolicy,
+    VerifyOptions,
 )
-from options.parse import FLAGS_BY_THEME, parse_run, run_help
+from options.parse import FLAGS_BY_THEME, parse_run, parse_verify, run_help, verify_help
 from options.values import failure_limit
+from options.verify import VERIFY_FLAGS
 
 GOOD = ("--manifest=s3://inv/cfg/manifest.json", "--destination=s3://dst/prefix/")
 
@@ -223,3 +226,18 @@ def test_beam_reads_the_same_flags_as_pipeline_options() -> None:
 )
 def test_the_run_stops_above_max_failures(limit: str, failed: int, ended: int, exceeded: bool) -> None:
     assert failure_limit(limit).exceeded(failed, ended) is exceeded
+
+
+def test_verify_takes_the_flags_of_run_and_its_own() -> None:
+    config = parse_verify([*GOOD, "--deep", "--adopt", "--max_in_flight=7", "--max_bytes_per_s=10MB"])
+
+    assert config.verify == VerifyOptions(deep=True, adopt=True)
+    assert (config.copy.max_in_flight, config.copy.max_bytes_per_s) == (7, 10e6)
+    assert replace(config, verify=None) == parse_run([*GOOD, "--max_in_flight=7", "--max_bytes_per_s=10MB"])
+
+
+def test_the_help_of_verify_lists_its_flags_and_those_of_run() -> None:
+    text = verify_help()
+
+    for flag in (*VERIFY_FLAGS, *(flag for flags in FLAGS_BY_THEME.values() for flag in flags)):
+        assert flag.option in text

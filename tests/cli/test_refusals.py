@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from options.errors import UsageError
-from options.parse import parse_run
+from options.parse import parse_run, parse_verify
 
 MANIFEST = "--manifest=s3://inv/src/cfg/2026-11-22T00-00Z/manifest.json"
 DESTINATION = "--destination=s3://dst/prefix/"
@@ -245,3 +245,25 @@ def test_a_refusal_crosses_processes_whole() -> None:
     error = refusal(DESTINATION)
 
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("flags", "flag", "why"),
+    [
+        (("--deep", "--destination_manifest=there/manifest.json"), "--deep", "give one of them"),
+        (("--evidence=readback",), "--evidence", "add --deep"),
+        (("--destination_manifest=s3://inv",), "--destination_manifest", "no key"),
+        (("--destination_manifest=there.json", "--runner=FlinkRunner"), "--destination_manifest", "put it in S3"),
+        (("--adopt=yes",), "--adopt", "takes no value"),
+    ],
+)
+def test_what_cannot_be_verified_is_refused(flags: tuple[str, ...], flag: str, why: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_verify([*GOOD, *flags])
+    assert str(caught.value).startswith(f"{flag}: ")
+    assert why in str(caught.value)
+
+
+def test_the_flags_of_verify_are_no_flags_of_run() -> None:
+    for flag in ("--deep", "--adopt", "--destination_manifest=s3://inv/manifest.json"):
+        assert refusal(*GOOD, flag).flag == flag.partition("=")[0]

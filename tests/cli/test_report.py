@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.outcome import Count, Exit, Gap, exit_code
+from model.outcome import Count, Exit, Gap, RunKind, exit_code
 from model.status import SizeClass, Status
 from pipeline.report import (
     Summary,
@@ -83,6 +83,7 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
     assert json.loads(summary.to_json()) == {
         "run_id": 12,
         "job": "nightly",
+        "kind": "run",
         "manifest": "s3://inv/cfg/manifest.json",
         "destination": "s3://dst/prefix/",
         "runner": "DirectRunner",
@@ -107,6 +108,8 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
             "unsized": {"EXCLUDED": {"objects": 2, "bytes": 0}},
         },
         "gaps": [],
+        "unadopted_objects": None,
+        "extra_objects": None,
         "error": None,
         "records_digest": None,
         "retry_manifest": None,
@@ -252,3 +255,20 @@ def test_a_dash_sends_the_summary_to_standard_output() -> None:
     publish_summary(SUMMARY, "-", out)
 
     assert out.getvalue() == SUMMARY.to_json()
+
+
+def test_a_verification_says_what_is_left_to_do() -> None:
+    looked = replace(with_counts(*ALL_VERIFIED), kind=RunKind.VERIFY, unadopted_objects=0)
+    wrong = replace(
+        with_counts(*ALL_VERIFIED, Count(SMALL, Status.MISMATCH, 1, 1), code=Exit.FAILURES), kind=RunKind.VERIFY
+    )
+
+    assert rate_line(looked).startswith("1 000 objects, 1.4 GB found in 24 s")
+    assert final_sentence(looked) == "1 000 rows accounted for: 1 000 VERIFIED"
+    assert final_sentence(replace(looked, unadopted_objects=7)).endswith(
+        "7 of them are the same, but not yet the ledger's: --adopt takes them"
+    )
+    assert final_sentence(wrong).endswith("s3ferry run copies again what is not VERIFIED")
+    assert "not all is proven" in final_sentence(
+        replace(with_counts(Count(SMALL, Status.COPIED, 1, 1)), kind=RunKind.VERIFY)
+    )

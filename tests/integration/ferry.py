@@ -72,7 +72,7 @@ class Command:
         self._folder = folder
         self._summary = folder / "summary.json"
         command = [sys.executable, "-m", "pipeline.main", *arguments]
-        if arguments[0] == "run":
+        if arguments[0] in ("run", "verify"):
             command.append(f"--summary={self._summary}")
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             self._process = subprocess.Popen(
@@ -147,7 +147,7 @@ class Ferry:
     dsn: str | None
     folder: Path
     flags: tuple[str, ...] = ()
-    """Flags every `run` of this user has; later ones win."""
+    """Flags every `run` and `verify` of this user has; later ones win."""
     environment: dict[str, str] = field(default_factory=dict)
     _commands: list[Command] = field(default_factory=list)
 
@@ -157,8 +157,15 @@ class Ferry:
 
     def start(self, manifest: str, destination: str, *flags: str) -> Command:
         """`s3ferry run`, in the background."""
+        return self._job("run", manifest, destination, *flags)
+
+    def verify(self, manifest: str, destination: str, *flags: str, patience_s: float = PATIENCE_S) -> Finished:
+        """`s3ferry verify`, to its end."""
+        return self._job("verify", manifest, destination, *flags).wait(patience_s)
+
+    def _job(self, name: str, manifest: str, destination: str, *flags: str) -> Command:
         return self.command(
-            "run",
+            name,
             f"--manifest={manifest}",
             f"--destination={destination}",
             f"--source_endpoint_url={self.source.endpoint_url}",

@@ -79,6 +79,24 @@ def test_a_manifest_in_slices_is_one_run_with_one_summary(
     assert left == []
 
 
+def test_a_verification_whose_bundles_are_repeated_looks_once_and_accounts_for_each_row(
+    scene: Scene, minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target, client = proxied(minio), new_bucket(minio), minio.client()
+    user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--small_unit_objects=10")
+    manifest = scene.inventory([*scene.rows, scene.rows[0]])
+    assert user.run(manifest, f"s3://{target}").code == 0
+    client.put_object(Bucket=target, Key=scene.keys[1], Body=b"another")
+    proxy.forget()
+    done = user.verify(manifest, f"s3://{target}", "--direct_runner_bundle_repeat=1")
+    assert done.code == 1, done.explain()
+    assert done.statuses == {"VERIFIED": 63, "DUPLICATE": 1, "MISMATCH": 1}
+    assert ledger.rows_read(done.summary["run_id"]) == 65
+    looks = Counter(request.key for request in proxy.asked(target) if request.method == "HEAD")
+    # The second row of an object may meet the first while that is under way.
+    assert {key: times for key, times in looks.items() if key != scene.keys[0]} == dict.fromkeys(scene.keys[1:], 1)
+
+
 def _is_copied(scene: Scene, target: str) -> list[str]:
     client = scene.server.client()
     return differences((client, scene.bucket), (client, target))

@@ -10,16 +10,19 @@ import pytest
 
 from ledger.accounting import InputFile, reconcile, write_counts
 from ledger.connect import Connection
+from ledger.destination_rows import ListedObject, keep_listed, listed, make_room
 from ledger.digest import seal
 from ledger.leases import RunRef, release
+from ledger.objects import Merge
 from ledger.queries import failures
-from ledger.runs import Outcome, finish_run
+from ledger.runs import Outcome, finish_run, start_run
 from ledger.uploads import UploadState, adopt_upload, close_upload
 from ledger.writer import write_objects
 from model.errors import RunBroken
+from model.outcome import RunKind
 from model.records import DeadLetter, PartRecord, Tally
 from model.status import SizeClass, Status
-from tests.ledger.examples import a_record, an_upload
+from tests.ledger.examples import a_record, a_run, an_upload
 from tests.ledger.sessions import VERIFIED, open_session
 
 TEXT = (Path(__file__).parents[2] / "docs/ledger.md").read_text()
@@ -61,6 +64,20 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
     assert history[:2] == (1, "VERIFIED")
 
 
+def test_the_queries_about_a_verification_name_what_is_wrong_and_what_is_beside(
+    filled: RunRef, dsn: str, conn: Connection
+) -> None:
+    make_room(conn, filled)
+    keep_listed(conn, filled, [ListedObject("alone", 5, "e"), ListedObject(KEY, 5, "e")])
+    assert ask(conn, "SELECT destination_key, size, etag") == [("alone", 5, "e")]
+    release(conn, filled)
+    looking = start_run(dsn, a_run(kind=RunKind.VERIFY))
+    gone = a_record(1, destination_key=KEY, status=Status.DESTINATION_GONE, sha256=None, error="404")
+    write_objects(conn, looking, [gone], Merge.FINDINGS)
+    [wrong] = ask(conn, "SELECT o.destination_key")
+    assert wrong[:5] == (KEY, "DESTINATION_GONE", "404", a_record(1).sha256, looking.run_id)
+
+
 def test_the_guide_names_every_column(conn: Connection) -> None:
     rows = conn.execute(
         "SELECT table_name, column_name FROM information_schema.columns"
@@ -71,20 +88,20 @@ def test_the_guide_names_every_column(conn: Connection) -> None:
 
 
 def test_a_worker_can_do_with_the_rights_the_guide_grants(dsn: str, conn: Connection) -> None:
-    from ledger.runs import start_run
-    from tests.ledger.examples import a_run
-
     [grants] = [query for query in QUERIES if query.startswith("GRANT")]
     conn.execute("CREATE ROLE ferry_worker LOGIN")
     try:
         conn.execute(grants)
         ref = start_run(dsn, a_run())
+        make_room(conn, ref)
         worker_dsn = psycopg.conninfo.make_conninfo(dsn, user="ferry_worker")
         with open_session(worker_dsn, ref) as session:
             assert session.write([a_record()]).wait(30) == [VERIFIED]
             session.call(lambda own: adopt_upload(own, ref, an_upload()))
             session.write_parts([("a" * 64, PartRecord(1, 5, "e", None, None, None))]).wait(30)
             session.call(lambda own: close_upload(own, ref, "a" * 64, "upload-1", UploadState.COMPLETED))
+            session.call(lambda own: keep_listed(own, ref, [ListedObject("k", 5, "e")]))
+            assert session.call(lambda own: listed(own, ref, ["k"])) != {}
             session.write_dead_letters([DeadLetter(0, 9, Status.BAD_ROW, "why", "what")]).wait(30)
             session.call(lambda own: write_counts(own, ref, 0, [], []))
             assert session.call(lambda own: reconcile(own, ref)) != []

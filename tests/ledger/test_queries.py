@@ -5,6 +5,7 @@ from dataclasses import replace
 from ledger.connect import Connection
 from ledger.heartbeat import beat
 from ledger.leases import RunRef, release
+from ledger.objects import Merge
 from ledger.process import this_process
 from ledger.queries import (
     VerifiedRow,
@@ -12,6 +13,7 @@ from ledger.queries import (
     failures,
     finished_in_run,
     progress,
+    recorded,
     sample_verified,
     verified_before,
 )
@@ -21,7 +23,7 @@ from model.records import DeadLetter
 from model.status import DestinationEvidence, Grade, Status, evidence_meeting
 from tests.ledger.examples import a_record, a_run
 
-SERVER = evidence_meeting(Grade.SERVER)
+SERVER, ETAG = evidence_meeting(Grade.SERVER), evidence_meeting(Grade.ETAG)
 
 
 def a_later_run(ref: RunRef) -> RunRef:
@@ -47,7 +49,7 @@ def test_only_this_runs_rows_are_finished(dsn: str, ref: RunRef, conn: Connectio
 def test_verified_before_tells_source_and_destination_as_they_were(dsn: str, ref: RunRef, conn: Connection) -> None:
     record = a_record(source_version="v1", destination_version="v9")
     write_objects(conn, ref, [record])
-    assert verified_before(conn, a_later_run(ref), [record.destination_key], SERVER) == {
+    assert verified_before(conn, a_later_run(ref), [record.destination_key], SERVER, SERVER) == {
         record.destination_key: VerifiedRow(
             "copies",
             record.destination_key,
@@ -60,12 +62,14 @@ def test_verified_before_tells_source_and_destination_as_they_were(dsn: str, ref
             "v9",
         )
     }
-    assert verified_before(conn, replace(a_later_run(ref), job="weekly"), [record.destination_key], SERVER) == {}
+    assert (
+        verified_before(conn, replace(a_later_run(ref), job="weekly"), [record.destination_key], SERVER, SERVER) == {}
+    )
 
 
 def test_what_a_run_verified_itself_is_not_verified_before(ref: RunRef, conn: Connection) -> None:
     write_objects(conn, ref, [a_record()])
-    assert verified_before(conn, ref, [a_record().destination_key], SERVER) == {}
+    assert verified_before(conn, ref, [a_record().destination_key], SERVER, SERVER) == {}
 
 
 def test_weaker_evidence_and_other_statuses_are_not_verified_before(ref: RunRef, conn: Connection) -> None:
@@ -76,8 +80,23 @@ def test_weaker_evidence_and_other_statuses_are_not_verified_before(ref: RunRef,
     ]
     write_objects(conn, ref, records)
     keys = [record.destination_key for record in records]
-    assert list(verified_before(conn, a_later_run(ref), keys, SERVER)) == [keys[2]]
-    assert set(verified_before(conn, a_later_run(ref), keys, evidence_meeting(Grade.ETAG))) == {keys[0], keys[2]}
+    assert list(verified_before(conn, a_later_run(ref), keys, SERVER, SERVER)) == [keys[2]]
+    assert set(verified_before(conn, a_later_run(ref), keys, ETAG, ())) == {keys[0], keys[2]}
+
+
+def test_adopted_objects_need_evidence_of_their_own_kinds(ref: RunRef, conn: Connection) -> None:
+    kinds = [DestinationEvidence.ETAG_MD5, DestinationEvidence.READBACK]
+    records = [a_record(number, destination_evidence=kind) for number, kind in enumerate(kinds)]
+    write_objects(conn, ref, records, Merge.ADOPTIONS)
+    keys = [record.destination_key for record in records]
+    assert set(verified_before(conn, a_later_run(ref), keys, SERVER, ETAG)) == set(keys)
+    assert set(verified_before(conn, a_later_run(ref), keys, ETAG, SERVER)) == {keys[1]}
+
+
+def test_an_object_is_recorded_as_it_was_written(ref: RunRef, conn: Connection) -> None:
+    write_objects(conn, ref, [a_record()])
+    found = recorded(conn, a_later_run(ref), [a_record().destination_key, "backup/unknown"])
+    assert found == {a_record().destination_key: a_record()._replace(recorded=True)}
 
 
 def test_many_keys_are_asked_for_in_several_queries(ref: RunRef, conn: Connection) -> None:
@@ -85,7 +104,7 @@ def test_many_keys_are_asked_for_in_several_queries(ref: RunRef, conn: Connectio
     write_objects(conn, ref, records)
     keys = [record.destination_key for record in records]
     assert (
-        verified_before(conn, a_later_run(ref), keys, SERVER).keys()
+        verified_before(conn, a_later_run(ref), keys, SERVER, SERVER).keys()
         == finished_in_run(conn, ref, keys).keys()
         == set(keys)
     )

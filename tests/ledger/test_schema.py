@@ -8,10 +8,10 @@ from psycopg.conninfo import make_conninfo
 
 from ledger import schema
 from ledger.connect import Connection, connect
-from ledger.rows import rank_sql
+from ledger.rows import rank_sql, strength_sql
 from ledger.schema import SCHEMA_VERSION, migrate, migrations, require_current
 from model.errors import RunBroken
-from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status, rank
+from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status, rank, strength
 
 
 def test_migrating_twice_is_the_same_as_once(ledger_dsn: str) -> None:
@@ -76,6 +76,15 @@ def test_a_migration_applied_with_another_text_is_refused(dsn: str, conn: Connec
 def test_the_words_of_the_ledger_are_those_of_the_model(conn: Connection, name: str, words: type) -> None:
     rows = conn.execute("SELECT enumlabel FROM pg_enum WHERE enumtypid = %s::regtype", (name,)).fetchall()
     assert {label for (label,) in rows} == {word.value for word in words}
+
+
+@pytest.mark.parametrize("kind", [SourceEvidence, DestinationEvidence])
+def test_the_ledger_weighs_evidence_as_the_model_does(
+    conn: Connection, kind: type[SourceEvidence] | type[DestinationEvidence]
+) -> None:
+    name = "source_evidence" if kind is SourceEvidence else "destination_evidence"
+    rows = conn.execute(f"SELECT e, {strength_sql('e', kind)} FROM unnest(enum_range(NULL::{name})) e").fetchall()  # noqa: S608
+    assert dict(rows) == {word.value: strength(word) for word in kind}
 
 
 def test_the_ledger_ranks_statuses_as_the_model_does(conn: Connection) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
+from options.config import VerifyOptions
 from pipeline.graph import build_pipeline
 from tests.transforms.examples import a_job
-from transforms.context import FileSlice
+from transforms.context import FileSlice, JobContext
 
 STEPS = [
     "Slices",
@@ -50,6 +52,28 @@ STEPS = [
 ]
 """The top level of the graph, as runners and their user interfaces name it."""
 
+VERIFYING = [
+    "Slices",
+    "ReadInventory",
+    "SelectObjects",
+    "EachObject",
+    "PartitionBySize",
+    "SpreadSmall",
+    "VerifySmall",
+    "RecordSmall",
+    "SpreadMedium",
+    "VerifyMedium",
+    "RecordMedium",
+    "PackLarge",
+    "SpreadLarge",
+    "VerifyLarge",
+    "RecordLarge",
+    "RecordEndedEarly",
+    "AllTallies",
+    "FinaliseRun",
+]
+"""The same of a run that verifies."""
+
 
 class _Nodes(PipelineVisitor):
     def __init__(self) -> None:
@@ -70,10 +94,18 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return built()
 
 
-def built() -> list[Any]:
+@pytest.fixture
+def verifying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Every transform of the graph of a run that verifies."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    job = a_job()
+    return built(replace(job, config=replace(job.config, verify=VerifyOptions())))
+
+
+def built(job: JobContext | None = None) -> list[Any]:
     """Every transform of a graph made anew."""
     pipeline = beam.Pipeline(runner=FnApiRunner())
-    build_pipeline(pipeline, a_job(), [FileSlice(0, 0, 10)])
+    build_pipeline(pipeline, job or a_job(), [FileSlice(0, 0, 10)])
     visitor = _Nodes()
     pipeline.visit(visitor)
     return [node for node in visitor.all if node.full_label]
@@ -88,16 +120,27 @@ def test_labels_are_unique(nodes: list[Any]) -> None:
     assert len(set(labels)) == len(labels)
 
 
+def test_a_verification_reads_and_accounts_by_the_same_steps(verifying: list[Any]) -> None:
+    assert [node.full_label for node in verifying if "/" not in node.full_label] == VERIFYING
+
+
 def test_the_graph_has_one_leaf(nodes: list[Any]) -> None:
+    assert leaves_of(nodes) == ["FinaliseRun/Close"]
+
+
+def test_the_graph_of_a_verification_has_one_leaf(verifying: list[Any]) -> None:
+    assert leaves_of(verifying) == ["FinaliseRun/Close"]
+
+
+def leaves_of(nodes: list[Any]) -> list[str]:
     consumed = {value for node in nodes for value in (*node.inputs, *(side.pvalue for side in node.side_inputs))}
-    leaves = [
+    return [
         node.full_label
         for node in nodes
         if not node.parts
         and not isinstance(node.transform, beam.Impulse)
         and consumed.isdisjoint(node.outputs.values())
     ]
-    assert leaves == ["FinaliseRun/Close"]
 
 
 def test_every_step_travels_to_a_worker_and_comes_back(nodes: list[Any]) -> None:

@@ -15,7 +15,7 @@ from model.objects import ObjectRef
 from model.parts import plan_parts
 from model.records import IntegrityRecord, Part, PartOutcome, PartRecord, PartResult, Upload, upload_identity
 from model.routing import Boundaries, size_class
-from storage.capabilities import probe_destination, probe_source
+from storage.capabilities import probe_destination, probe_reads
 from storage.client import S3Client
 from storage.completion import complete
 from storage.config import Capabilities, StoreConfig, TransferLimits
@@ -116,7 +116,7 @@ class Ferry:
             source=source.client,
             destination=destination.client,
             destination_control=destination.control,
-            source_can=self.engine.run(probe_source(source.client, source_bucket)),
+            source_can=self.engine.run(probe_reads(source.client, source_bucket)),
             destination_can=can or self.capabilities(destination, destination_bucket),
             rules=CopyRules(destination_bucket, **rules),
             limits=limits or TransferLimits(),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from model.errors import RunBroken
-from storage.capabilities import PROBE_NAME, probe_source
+from storage.capabilities import PROBE_NAME, probe_reads
 from storage.config import Capabilities
 from tests.fixtures.compare import keys_of
 from tests.fixtures.s3 import S3Server
@@ -91,26 +91,26 @@ class TestDestination:
 class TestSource:
     def test_checksum_mode_is_borne(self, ferry: Ferry, s3_server: S3Server, bucket: MakeBucket) -> None:
         client = ferry.endpoint(s3_server, "source").client
-        assert ferry.engine.run(probe_source(client, bucket(s3_server))).checksum_mode
+        assert ferry.engine.run(probe_reads(client, bucket(s3_server))).checksum_mode
 
     def test_a_missing_bucket_breaks_the_run(self, ferry: Ferry, s3_server: S3Server) -> None:
         client = ferry.endpoint(s3_server, "source").client
         with pytest.raises(RunBroken, match="bucket"):
-            ferry.engine.run(probe_source(client, "no-such-bucket-here"))
+            ferry.engine.run(probe_reads(client, "no-such-bucket-here"))
 
     def test_a_wrong_secret_breaks_the_run(self, ferry: Ferry, minio: S3Server, bucket: MakeBucket) -> None:
         client = ferry.endpoint(minio, "source", secret="wrong-secret-key").client
         with pytest.raises(RunBroken, match="credentials"):
-            ferry.engine.run(probe_source(client, bucket(minio)))
+            ferry.engine.run(probe_reads(client, bucket(minio)))
 
     def test_no_server_at_all_breaks_the_run(self, ferry: Ferry, minio: S3Server) -> None:
         client = ferry.endpoint(minio, "source", url="http://127.0.0.1:1").client
         with pytest.raises(RunBroken, match="no answer"):
-            ferry.engine.run(probe_source(client, "any"))
+            ferry.engine.run(probe_reads(client, "any"))
 
     def test_a_server_that_refuses_checksum_mode_is_not_asked_for_it(
         self, ferry: Ferry, minio: S3Server, server: ScriptedServer
     ) -> None:
         server.fallback = reply(400, {}, b"<Error><Code>InvalidArgument</Code></Error>")
         client = ferry.endpoint(minio, "source", url=server.url).client
-        assert not ferry.engine.run(probe_source(client, "any")).checksum_mode
+        assert not ferry.engine.run(probe_reads(client, "any")).checksum_mode

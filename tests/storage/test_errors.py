@@ -11,6 +11,7 @@ from model import errors as meanings
 from model.errors import (
     AccessDenied,
     Archived,
+    DestinationGone,
     Mismatch,
     OutcomeUnknown,
     Refused,
@@ -72,10 +73,14 @@ def test_the_code_decides_and_else_the_status(status: int, code: str, kind: type
 
 
 @pytest.mark.parametrize(
-    ("status", "code"), [(404, "NoSuchKey"), (412, "PreconditionFailed"), (403, "InvalidObjectState"), (404, "")]
+    ("status", "code"), [(405, "MethodNotAllowed"), (412, "PreconditionFailed"), (403, "InvalidObjectState"), (404, "")]
 )
 def test_what_the_destination_answers_says_nothing_of_the_source(status: int, code: str) -> None:
     assert type(answer(status, code, "destination")) is Refused
+
+
+def test_a_key_the_destination_does_not_have_is_gone_there() -> None:
+    assert type(answer(404, "NoSuchKey", "destination")) is DestinationGone
 
 
 def test_the_line_names_side_request_status_code_and_message() -> None:
