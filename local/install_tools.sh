@@ -1,5 +1,5 @@
 # Sourced. Programs that are not Python's, in a cache outside the checkout: each as NAME-VERSION in $cache.
-# A list has lines of: name, kind (go, cargo, wheel, venv), package, version.
+# A list has lines of: name, kind (go, cargo, wheel, venv, folder), package, version.
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/tools
 
@@ -33,8 +33,12 @@ install_tool() {
         && "$cache/venv-$name-$version/bin/python" "${pip[@]}" "$package==$version" \
         && ln -s "$cache/venv-$name-$version/bin/$name" "$scratch/$name"
       ;;
+    folder)
+      # a package that is only files, such as jars
+      "$python" "${pip[@]}" --no-deps --target "$scratch/$name" "$package==$version"
+      ;;
     *)
-      echo "$name is to be installed by $kind; go, cargo, wheel and venv are known" >&2
+      echo "$name is to be installed by $kind; go, cargo, wheel, venv and folder are known" >&2
       return 1
       ;;
   esac && mv "$scratch/$name" "$target.$$" && mv "$target.$$" "$target"

@@ -18,6 +18,9 @@ WORKER_LINES = "apache_beam.runners.portability.local_job_service"
 _NO_NEWS = (
     # Importing Beam without its Google Cloud extra warns of it, to users who asked for nothing of the kind.
     "apitools not found",
+    # Said every second until a job server is up.
+    "Waiting for grpc channel to be ready",
+    "Really starting service at",
     # Said of every local worker process: a folder only containers have.
     "No semi_persistent_directory found",
     # Said where worker processes have an entry point of their own, which works as well.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from options.config import JobConfig
+from pipeline.clusters import flink_args, flink_cluster, job_servers, spark_args
 from pipeline.nursery import SIGNALS
 from pipeline.workers import is_local, worker_count
 
@@ -26,11 +27,25 @@ def run_graph(config: JobConfig, worker_command: str | None, build: Callable[[An
 
     if is_local(config):
         options = PipelineOptions([f"--direct_num_workers={worker_count(config)}", *config.beam_args])
-        pipeline = beam.Pipeline(runner=_local_runner(worker_command), options=options)
-    else:
-        pipeline = beam.Pipeline(options=PipelineOptions([f"--runner={config.run.runner}", *config.beam_args]))
+        _run(beam.Pipeline(runner=_local_runner(worker_command), options=options), build)
+        return
+    from pipeline.cluster_runners import cluster_runner  # noqa: PLC0415 - a heavy import
+
+    with cluster_runner(config.run.runner) as runner:
+        _run(beam.Pipeline(runner=runner, options=PipelineOptions(_cluster_args(config))), build)
+
+
+def _run(pipeline: Any, build: Callable[[Any], None]) -> None:
     build(pipeline)
     pipeline.run().wait_until_finish()
+
+
+def _cluster_args(config: JobConfig) -> list[str]:
+    if config.run.runner == "FlinkRunner":
+        return flink_args(config.beam_args, flink_cluster(config.beam_args), job_servers())
+    if config.run.runner == "SparkRunner":
+        return spark_args(config.beam_args, job_servers())
+    return list(config.beam_args)
 
 
 def _local_runner(worker_command: str | None) -> Any:

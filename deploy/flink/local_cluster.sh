@@ -1,0 +1,178 @@
+#!/usr/bin/env bash
+# A real standalone Flink cluster on this machine, without Docker: a JobManager and two TaskManagers of two slots each, with
+# a pool of Beam's Python workers beside each TaskManager.
+# Usage: deploy/flink/local_cluster.sh up|down|status
+#   up      starts what is not running and prints the command to submit a job with
+#   down    stops everything
+#   status  says what is running; exit code 1 when something is not
+# The workers get the environment of `up`: give it LEDGER_DSN, SOURCE_AWS_* and DESTINATION_AWS_* as for a run.
+#
+# Environment: FLINK_FOLDER (configuration and logs), FLINK_PORT (8081), FLINK_RPC_PORT (6123), WORKER_POOL_PORT (50000),
+# TASK_MANAGERS (2), SLOTS (2), TASK_MANAGER_MEMORY (1536m), PYTHON (the one s3ferry is installed for).
+# Needs Linux and Java 11 or 17. Flink itself comes from PyPI, into the cache of the tools.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=local/install_tools.sh
+. "$here/../../local/install_tools.sh"
+
+version=1.19.3
+folder=${FLINK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/flink}
+port=${FLINK_PORT:-8081}
+rpc_port=${FLINK_RPC_PORT:-6123}
+pool_port=${WORKER_POOL_PORT:-50000}
+task_managers=${TASK_MANAGERS:-2}
+python=${PYTHON:-$(command -v python3)}
+flink=$cache/flink-$version
+
+# what Flink's own scripts pass to Java 17 (flink-conf.yaml, env.java.opts.all)
+opens=()
+for package in java.base/java.lang java.base/java.net java.base/java.io java.base/java.nio java.base/sun.nio.ch \
+  java.base/java.lang.reflect java.base/java.text java.base/java.time java.base/java.util java.base/java.util.concurrent \
+  java.base/java.util.concurrent.atomic java.base/java.util.concurrent.locks; do
+  opens+=("--add-opens=$package=ALL-UNNAMED")
+done
+
+fail() {
+  echo "local_cluster.sh: $1" >&2
+  exit 1
+}
+
+# parameters COMMAND: the two lines of Java and Flink parameters that Flink computes from config.yaml.
+parameters() {
+  java -cp "$flink/pyflink/bin/bash-java-utils.jar:$flink/pyflink/lib/*" \
+    org.apache.flink.runtime.util.bash.BashJavaUtils "$1" --configDir "$folder/conf" 2>/dev/null \
+    | sed -n 's/^BASH_JAVA_UTILS_EXEC_RESULT://p'
+}
+
+is_running() {
+  [ -f "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null
+}
+
+# start NAME COMMAND...: in the background and a session of its own, with its output in $folder/NAME.out.
+start() {
+  local name=$1
+  shift
+  if is_running "$name"; then return; fi
+  setsid "$@" >"$folder/$name.out" 2>&1 </dev/null &
+  echo $! >"$folder/$name.pid"
+}
+
+# start_java NAME CLASS COMMAND [ARGUMENT...]
+start_java() {
+  local name=$1 class=$2 lines jvm dynamic
+  mapfile -t lines < <(parameters "$3")
+  [ ${#lines[@]} -eq 2 ] || fail "Flink does not take $folder/conf/config.yaml"
+  read -ra jvm <<<"${lines[0]}"
+  read -ra dynamic <<<"${lines[1]}"
+  if [ -n "${hosts:-}" ]; then jvm+=("-Djdk.net.hosts.file=$hosts"); fi
+  shift 3
+  FLINK_CONF_DIR=$folder/conf start "$name" java "${jvm[@]}" "${opens[@]}" \
+    "-Dlog4j.configurationFile=file:$folder/conf/log4j.properties" "-Dlog.file=$folder/$name.log" \
+    -cp "$flink/pyflink/lib/*" "$class" --configDir "$folder/conf" "${dynamic[@]}" "$@"
+}
+
+configure() {
+  mkdir -p "$folder/conf" "$folder/tmp"
+  cat >"$folder/conf/config.yaml" <<YAML
+jobmanager.rpc.address: localhost
+jobmanager.rpc.port: $rpc_port
+jobmanager.bind-host: localhost
+jobmanager.memory.process.size: 1g
+taskmanager.bind-host: localhost
+taskmanager.host: localhost
+taskmanager.memory.process.size: ${TASK_MANAGER_MEMORY:-1536m}
+taskmanager.memory.managed.fraction: 0.1
+taskmanager.memory.network.fraction: 0.2
+taskmanager.numberOfTaskSlots: ${SLOTS:-2}
+rest.address: localhost
+rest.bind-address: localhost
+rest.port: $port
+io.tmp.dirs: $folder/tmp
+# a TaskManager that is gone is noticed within seconds
+heartbeat.interval: 2000
+heartbeat.timeout: 10000
+YAML
+  cat >"$folder/conf/log4j.properties" <<'PROPERTIES'
+rootLogger.level = INFO
+rootLogger.appenderRef.file.ref = File
+appender.file.name = File
+appender.file.type = FILE
+appender.file.fileName = ${sys:log.file}
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %-60c %x - %m%n
+PROPERTIES
+}
+
+registered() {
+  "$python" - "$port" <<'PY'
+import json, sys, urllib.request
+try:
+    with urllib.request.urlopen(f"http://localhost:{sys.argv[1]}/overview", timeout=2) as answer:
+        print(json.load(answer)["taskmanagers"])
+except OSError:
+    print(0)
+PY
+}
+
+up() {
+  command -v java >/dev/null || fail "java is not installed; Flink $version needs Java 11 or 17"
+  "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
+    || fail "$python has no s3ferry: set PYTHON to that of the environment it is installed in"
+  install_tools "$here/tools.txt" "$python" flink
+  configure
+  start_java jobmanager org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint GET_JM_RESOURCE_PARAMS
+  for number in $(seq "$task_managers"); do
+    # the pool starts its workers as plain `python`
+    PATH=$(dirname "$python"):$PATH start "worker-pool-$number" "$python" "$here/worker_pool.py" \
+      "--address=127.0.1.$number:$pool_port"
+    # one name for the pool, and to each TaskManager it is its own
+    printf '127.0.0.1 localhost %s\n127.0.1.%s worker-pool\n' "$(hostname)" "$number" >"$folder/conf/hosts-$number"
+    hosts=$folder/conf/hosts-$number start_java "taskmanager-$number" \
+      org.apache.flink.runtime.taskexecutor.TaskManagerRunner GET_TM_RESOURCE_PARAMS
+  done
+  for _ in $(seq 120); do
+    if [ "$(registered)" -ge "$task_managers" ]; then
+      echo "Flink $version runs with $task_managers TaskManagers: http://localhost:$port"
+      echo "s3ferry run --runner=FlinkRunner --flink_master=localhost:$port --environment_config=worker-pool:$pool_port \\"
+      echo "  --manifest=s3://… --destination=s3://…"
+      return
+    fi
+    sleep 0.5
+  done
+  fail "the TaskManagers did not register within a minute; see $folder/*.log and $folder/*.out"
+}
+
+down() {
+  local file
+  for file in "$folder"/*.pid; do
+    [ -e "$file" ] || continue
+    # the whole session: the pool's workers too
+    kill -TERM -- "-$(cat "$file")" 2>/dev/null || true
+  done
+  for file in "$folder"/*.pid; do
+    [ -e "$file" ] || continue
+    for _ in $(seq 50); do
+      kill -0 -- "-$(cat "$file")" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
+    rm -f "$file"
+  done
+}
+
+status() {
+  local name missing=0
+  for name in jobmanager $(seq -f 'taskmanager-%g' "$task_managers") $(seq -f 'worker-pool-%g' "$task_managers"); do
+    if is_running "$name"; then echo "$name runs, pid $(cat "$folder/$name.pid")"; else
+      echo "$name does not run"
+      missing=1
+    fi
+  done
+  return "$missing"
+}
+
+case ${1:-} in
+  up | down | status) "$1" ;;
+  *) fail "say up, down or status" ;;
+esac

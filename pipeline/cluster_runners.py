@@ -1,0 +1,53 @@
+"""Beam's Flink and Spark runners with a job server that ends with the run, not with the process. Imports Beam.
+
+Beam's own stop their job server by a handler for SIGINT, which only a program's main thread may set, and which would take the
+place of this program's: SIGINT lets what is under way end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from apache_beam.options.pipeline_options import FlinkRunnerOptions
+from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.portability.spark_runner import SparkJarJobServer, SparkRunner
+
+
+class _Flink(FlinkRunner):
+    def __init__(self) -> None:
+        super().__init__()
+        self.job_servers: list[Any] = []
+
+    def default_job_server(self, options: Any) -> Any:
+        flink = options.view_as(FlinkRunnerOptions)
+        if flink.flink_submit_uber_jar:
+            return super().default_job_server(options)
+        flink.flink_master = self.add_http_scheme(flink.flink_master)
+        server = FlinkJarJobServer(options)
+        self.job_servers.append(server)
+        return server
+
+
+class _Spark(SparkRunner):
+    def __init__(self) -> None:
+        super().__init__()
+        self.job_servers: list[Any] = []
+
+    def default_job_server(self, options: Any) -> Any:
+        server = SparkJarJobServer(options)
+        self.job_servers.append(server)
+        return server
+
+
+@contextmanager
+def cluster_runner(name: str) -> Iterator[PortableRunner]:
+    """The runner of that name; the job server it starts, if it starts one, is stopped at the end."""
+    runner = {"FlinkRunner": _Flink, "SparkRunner": _Spark}.get(name, PortableRunner)()
+    try:
+        yield runner
+    finally:
+        for server in getattr(runner, "job_servers", ()):
+            server.stop()

@@ -1,0 +1,135 @@
+"""Presets for clusters: what Beam needs to be told to run this job on Flink or Spark, where the user has not said it.
+
+What each option does, and why it is set: docs/clusters.md.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.error import URLError
+
+from model.errors import InvalidInput, RunBroken
+
+WORKER_POOL = "localhost:50000"
+"""Where Beam's worker pool listens on every machine of a cluster, unless `--environment_config` says otherwise."""
+JOB_SERVERS = "S3FERRY_JOB_SERVERS"
+"""The environment variable that names a folder of job-server jars."""
+_ASK_S = 10.0
+_LOCAL_MASTERS = ("[local]", "[auto]")
+
+
+class FlinkCluster(NamedTuple):
+    """What a JobManager says of its cluster: its line (1.19), slots in all, and TaskManagers."""
+
+    line: str
+    slots: int
+    task_managers: int
+
+
+def flink_args(given: Sequence[str], cluster: FlinkCluster | None, jars: Sequence[Path]) -> list[str]:
+    """Beam's arguments for a batch job on `cluster` (None: Beam's own local Flink), `given` ones first and unchanged.
+
+    `jars` are the job servers at hand; without one that fits, Beam looks for its own.
+    """
+    wanted: dict[str, object] = {
+        # a branch that is slow must not hold up another through a shared, bounded buffer
+        "execution_mode_for_batch": "BATCH_FORCED",
+        "number_of_execution_retries": 2,
+        "execution_retry_delay": 1_000,
+        "environment_cache_millis": 300_000,
+    }
+    if _named(given, "streaming"):
+        wanted |= {
+            # a bundle waits for its objects, and a checkpoint for its bundle
+            "max_bundle_size": 100,
+            "checkpointing_interval": 60_000,
+            "checkpoint_timeout_millis": 3_600_000,
+            "shutdown_sources_after_idle_ms": 1_000,
+        }
+        del wanted["execution_mode_for_batch"]
+    if cluster is not None:
+        wanted |= {
+            "flink_version": cluster.line,
+            "environment_type": "EXTERNAL",
+            "environment_config": WORKER_POOL,
+            "parallelism": cluster.slots,
+            "sdk_worker_parallelism": max(1, -(-cluster.slots // max(1, cluster.task_managers))),
+        }
+    line = _value(given, "flink_version") or (cluster.line if cluster else None)
+    jar = _jar(jars, f"beam-flink-{line}-job-server") if line else None
+    return _filled(given, wanted | ({"flink_job_server_jar": jar} if jar else {}))
+
+
+def spark_args(given: Sequence[str], jars: Sequence[Path]) -> list[str]:
+    """Beam's arguments for Spark, `given` ones first and unchanged. `jars` as in `flink_args`."""
+    wanted: dict[str, object] = {
+        "spark_version": "3",
+        # what is asked for twice is kept, on disk where memory ends, so that no step runs again
+        "storage_level": "MEMORY_AND_DISK",
+        "environment_cache_millis": 300_000,
+    }
+    if not (_value(given, "spark_master_url") or "local[4]").startswith("local"):
+        wanted |= {"environment_type": "EXTERNAL", "environment_config": WORKER_POOL}
+    jar = _jar(jars, "beam-spark-3-job-server")
+    return _filled(given, wanted | ({"spark_job_server_jar": jar} if jar else {}))
+
+
+def flink_cluster(given: Sequence[str]) -> FlinkCluster | None:
+    """Ask the JobManager of `--flink_master`; None where Beam is to start a local Flink.
+
+    Raises InvalidInput where no master is named, RunBroken where it does not answer.
+    """
+    master = _value(given, "flink_master")
+    if master is None:
+        raise InvalidInput("--flink_master: FlinkRunner needs the JobManager's REST address; give host:8081")
+    if master in _LOCAL_MASTERS:
+        return None
+    url = (master if master.startswith(("http://", "https://")) else f"http://{master}").rstrip("/")
+    overview, config = _ask(url, "/overview"), _ask(url, "/config")
+    line = ".".join(str(config.get("flink-version", "")).split(".")[:2])
+    cluster = FlinkCluster(line, int(overview["slots-total"]), int(overview["taskmanagers"]))
+    if not cluster.slots:
+        raise RunBroken(f"Flink at {url} has no TaskManager: start one, or wait until it has registered")
+    return cluster
+
+
+def job_servers() -> list[Path]:
+    """The job-server jars at hand: in the folder S3FERRY_JOB_SERVERS names, else where deploy/job-server puts them."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3ferry" / "job-servers"
+    folder = Path(os.environ.get(JOB_SERVERS) or cache)
+    return sorted(folder.glob("*.jar")) if folder.is_dir() else []
+
+
+def _ask(url: str, path: str) -> Mapping[str, object]:
+    try:
+        with urllib.request.urlopen(url + path, timeout=_ASK_S) as answer:  # noqa: S310 - http(s) by construction
+            found: Mapping[str, object] = json.load(answer)
+            return found
+    except (URLError, OSError, ValueError) as error:
+        raise RunBroken(f"Flink does not answer at {url}{path}: {error}; check --flink_master") from None
+
+
+def _named(given: Sequence[str], name: str) -> bool:
+    return any(arg == f"--{name}" or arg.startswith(f"--{name}=") for arg in given)
+
+
+def _value(given: Sequence[str], name: str) -> str | None:
+    for position, arg in enumerate(given):
+        if arg.startswith(f"--{name}="):
+            return arg.partition("=")[2]
+        if arg == f"--{name}" and position + 1 < len(given):
+            return given[position + 1]
+    return None
+
+
+def _filled(given: Sequence[str], wanted: Mapping[str, object]) -> list[str]:
+    return [*given, *(f"--{name}={value}" for name, value in wanted.items() if not _named(given, name))]
+
+
+def _jar(jars: Sequence[Path], name: str) -> Path | None:
+    return next((jar for jar in jars if jar.stem == name), None)
