@@ -20,6 +20,8 @@ WORKER_POOL = "localhost:50000"
 JOB_SERVERS = "S3FERRY_JOB_SERVERS"
 """The environment variable that names a folder of job-server jars."""
 _ASK_S = 10.0
+_KEEP_WORKERS_MS = 60_000
+"""How long a cluster keeps idle Python workers for the next stage, and after the job."""
 _LOCAL_MASTERS = ("[local]", "[auto]")
 
 
@@ -41,7 +43,7 @@ def flink_args(given: Sequence[str], cluster: FlinkCluster | None, jars: Sequenc
         "execution_mode_for_batch": "BATCH_FORCED",
         "number_of_execution_retries": 2,
         "execution_retry_delay": 1_000,
-        "environment_cache_millis": 300_000,
+        "environment_cache_millis": _KEEP_WORKERS_MS,
     }
     if _named(given, "streaming"):
         wanted |= {
@@ -71,7 +73,7 @@ def spark_args(given: Sequence[str], jars: Sequence[Path]) -> list[str]:
         "spark_version": "3",
         # what is asked for twice is kept, on disk where memory ends, so that no step runs again
         "storage_level": "MEMORY_AND_DISK",
-        "environment_cache_millis": 300_000,
+        "environment_cache_millis": _KEEP_WORKERS_MS,
     }
     if not (_value(given, "spark_master_url") or "local[4]").startswith("local"):
         wanted |= {"environment_type": "EXTERNAL", "environment_config": WORKER_POOL}

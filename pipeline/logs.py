@@ -15,12 +15,22 @@ CHATTY = ("apache_beam", "botocore", "boto3", "urllib3", "s3transfer", "asyncio"
 WORKER_LINES = "apache_beam.runners.portability.local_job_service"
 """The logger that repeats in the driver what worker processes log."""
 
+JOB_SERVER_LINES = ("FlinkJarJobServer", "SparkJarJobServer")
+"""The loggers that repeat what a job server prints; Beam sets their level, and raises that of what looks like an error."""
+
+_JOB_MESSAGES = "read_messages"
+"""The function that repeats what a job server says of its job, by the root logger (apache_beam 2.77, PortableRunner)."""
+
 _NO_NEWS = (
     # Importing Beam without its Google Cloud extra warns of it, to users who asked for nothing of the kind.
     "apitools not found",
     # Said every second until a job server is up.
     "Waiting for grpc channel to be ready",
     "Really starting service at",
+    # Said of options that only the job server knows; it is asked for them later.
+    "Unparseable argument: ",
+    # Said of every job server that is stopped because its job has ended.
+    "Really destroying service at",
     # Said of every local worker process: a folder only containers have.
     "No semi_persistent_directory found",
     # Said where worker processes have an entry point of their own, which works as well.
@@ -96,6 +106,8 @@ class _OneLine(logging.Formatter):
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a user of a copy wants the line, below DEBUG."""
     message = record.getMessage()
+    if record.name in JOB_SERVER_LINES or (record.funcName == _JOB_MESSAGES and record.levelno <= logging.INFO):
+        return False
     worker = worker_message(message)
     place, text = worker or ("", message)
     if worker and record.levelno <= logging.INFO and "/apache_beam/" in place:

@@ -24,6 +24,9 @@ pool_port=${WORKER_POOL_PORT:-50000}
 task_managers=${TASK_MANAGERS:-2}
 python=${PYTHON:-$(command -v python3)}
 flink=$cache/flink-$version
+# Beam's job server, where it is at hand
+job_server=${S3FERRY_JOB_SERVERS:-${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/job-servers}/beam-flink-1.19-job-server.jar
+if [ ! -e "$job_server" ]; then job_server=; fi
 
 # what Flink's own scripts pass to Java 17 (flink-conf.yaml, env.java.opts.all)
 opens=()
@@ -69,7 +72,7 @@ start_java() {
   shift 3
   FLINK_CONF_DIR=$folder/conf start "$name" java "${jvm[@]}" "${opens[@]}" \
     "-Dlog4j.configurationFile=file:$folder/conf/log4j.properties" "-Dlog.file=$folder/$name.log" \
-    -cp "$flink/pyflink/lib/*" "$class" --configDir "$folder/conf" "${dynamic[@]}" "$@"
+    -cp "$flink/pyflink/lib/*${job_server:+:$job_server}" "$class" --configDir "$folder/conf" "${dynamic[@]}" "$@"
 }
 
 configure() {
@@ -89,6 +92,8 @@ rest.address: localhost
 rest.bind-address: localhost
 rest.port: $port
 io.tmp.dirs: $folder/tmp
+# Beam's classes from Flink's own class path where they are there: only then are Python workers kept between stages
+classloader.resolve-order: parent-first
 # a TaskManager that is gone is noticed within seconds
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
