@@ -26,7 +26,7 @@ from bench.rows import inventory, records
 from bench.servers import Postgres, postgres
 from ledger.session import LedgerSession
 from pipeline.nursery import Nursery
-from pipeline.runners import run_graph
+from pipeline.runners import preset_of, run_graph
 from transforms.context import JobContext
 from transforms.worker import close_worker
 from transforms.write_ledger import WriteLedger
@@ -76,7 +76,7 @@ def through_graph(job: JobContext, rows: int, nursery: Nursery | None, *, write:
             made | "Drop" >> beam.Filter(lambda batch: not batch)
 
     began = time.monotonic()
-    run_graph(job.config, nursery.command if nursery else None, build)
+    run_graph(preset_of(job.config), nursery.command if nursery else None, build)
     close_worker()
     return time.monotonic() - began
 

@@ -27,7 +27,7 @@ def route(manifest_path: str, workers: int, flags: Sequence[str]) -> dict[str, A
         nursery = stack.enter_context(Nursery()) if workers > 1 else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         from pipeline.preflight import Preflight  # noqa: PLC0415 - loads Beam, while the nursery does the same
-        from pipeline.runners import run_graph  # noqa: PLC0415
+        from pipeline.runners import preset_of, run_graph  # noqa: PLC0415
         from pipeline.slices import plan_slices  # noqa: PLC0415
         from transforms.read_inventory import clear_spool  # noqa: PLC0415
         from transforms.worker import close_worker  # noqa: PLC0415
@@ -43,7 +43,7 @@ def route(manifest_path: str, workers: int, flags: Sequence[str]) -> dict[str, A
         planned = time.monotonic()
         found = folder / "counts"
         for number, files in enumerate(slices):
-            run_graph(config, nursery.command if nursery else None, _graph(job, files, f"{found}-{number}"))
+            run_graph(preset_of(config), nursery.command if nursery else None, _graph(job, files, f"{found}-{number}"))
         routed = time.monotonic()
         close_worker()
         clear_spool(config.inventory.spool_dir, job.run, others=False)

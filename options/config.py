@@ -127,6 +127,8 @@ class RunPolicy:
     log_level: str = "INFO"
     export: str | None = None
     """Local folder for dead letters, retry and restore manifests; None writes none."""
+    detach: bool = False
+    """Submit the job to a cluster and return."""
 
 
 @dataclass(frozen=True, slots=True)

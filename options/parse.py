@@ -87,7 +87,10 @@ def verify_help() -> str:
 def parse_verify(argv: Sequence[str]) -> JobConfig:
     """The whole configuration of a verification from its arguments; otherwise as `parse_run`."""
     given, rest = _verify_parser().read_known(argv)
-    return replace(_config(given, rest, VERIFY_FLAGS), verify=read_verify(given))
+    verify = read_verify(given)
+    if given.detach and verify.destination_manifest is not None:
+        raise UsageError("--detach", "a destination's inventory is loaded by a job of its own first; leave one out")
+    return replace(_config(given, rest, VERIFY_FLAGS), verify=verify)
 
 
 def _config(given: argparse.Namespace, rest: Sequence[str], more: Sequence[Flag] = ()) -> JobConfig:

@@ -13,6 +13,8 @@ from options.flags import Flag, FlagParser, add_flags, choice_flag, number_flag,
 RUNNERS = ("DirectRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "FnApiRunner", "PortableRunner")
 CLUSTER_RUNNERS = frozenset({"FlinkRunner", "SparkRunner", "PortableRunner"})
 """Runners whose workers are elsewhere: no local files, worker counts set at the cluster, Java options."""
+DETACHABLE = frozenset({"FlinkRunner", "PortableRunner"})
+"""Runners whose job goes on without the process that submitted it."""
 WORKER_RUNNERS = frozenset({"DirectRunner", "FnApiRunner"})
 """Runners that start worker processes of their own."""
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -61,6 +63,9 @@ RUN_FLAGS = (
         values.local_folder,
         metavar="FOLDER",
     ),
+    switch(
+        "detach", "submit the job to a Flink cluster, print the run's number and return; status --wait waits for it"
+    ),
     choice_flag(
         "log_level",
         _DEFAULT.log_level,
@@ -89,16 +94,34 @@ def read_run(given: argparse.Namespace) -> RunPolicy:
             "--runner_option",
             f"{given.runner} has no Java options; leave it out or use one of {', '.join(sorted(CLUSTER_RUNNERS))}",
         )
+    if given.detach:
+        _check_detach(given)
     return RunPolicy(
         job=given.job,
         runner=given.runner,
         workers=given.workers,
         summary=given.summary,
         export=given.export,
+        detach=given.detach,
         max_failures=given.max_failures,
         strict_source=given.strict_source,
         log_level=given.log_level,
     )
+
+
+def _check_detach(given: argparse.Namespace) -> None:
+    if given.runner not in DETACHABLE:
+        raise UsageError(
+            "--detach",
+            f"a job of {given.runner} ends with the process that submits it; leave it out or use FlinkRunner",
+        )
+    for name, remedy in (("summary", "s3ferry report RUN"), ("export", "s3ferry ledger export RUN")):
+        if getattr(given, name):
+            raise UsageError(
+                f"--{name}", f"--detach returns before there is anything to write; use {remedy} afterwards"
+            )
+    if (given.max_failures or "").endswith("%"):
+        raise UsageError("--max_failures", "with --detach nobody is there to judge a percentage; give a number of rows")
 
 
 def log_level_of(argv: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Beam's Flink and Spark runners with a job server that ends with the run, not with the process. Imports Beam.
 
-Beam's own stop their job server by a handler for SIGINT, which only a program's main thread may set, and which would take the
-place of this program's: SIGINT lets what is under way end.
+Beam's own stop their job server by a handler for SIGINT, which only a program's main thread may set, and which would
+take the place of this program's: SIGINT lets what is under way end.
 """
 
 from __future__ import annotations

@@ -25,12 +25,49 @@ _KEEP_WORKERS_MS = 60_000
 _LOCAL_MASTERS = ("[local]", "[auto]")
 
 
+class Preset(NamedTuple):
+    """What Beam is told of one run. `workers`: processes that share the job's rates and a machine's memory."""
+
+    runner: str
+    args: tuple[str, ...]
+    workers: int
+    flink_url: str | None = None
+    """The REST address of the Flink cluster that carries the job out, where there is one."""
+
+    def named(self, name: str) -> Preset:
+        """The same with a name for the job, unless it has one."""
+        return self if _named(self.args, "job_name") else self._replace(args=(*self.args, f"--job_name={name}"))
+
+
 class FlinkCluster(NamedTuple):
     """What a JobManager says of its cluster: its line (1.19), slots in all, and TaskManagers."""
 
     line: str
     slots: int
     task_managers: int
+
+
+def flink_preset(given: Sequence[str]) -> Preset:
+    """The preset of FlinkRunner. Raises as `flink_cluster`."""
+    cluster = flink_cluster(given)
+    args = tuple(flink_args(given, cluster, job_servers()))
+    return Preset("FlinkRunner", args, _parallelism(args), _flink_url(given) if cluster else None)
+
+
+def spark_preset(given: Sequence[str]) -> Preset:
+    """The preset of SparkRunner. A local Spark has one worker; of a cluster `--parallelism` tells how many it has."""
+    args = tuple(spark_args(given, job_servers()))
+    return Preset("SparkRunner", args, _parallelism(args))
+
+
+def other_preset(runner: str, given: Sequence[str]) -> Preset:
+    """The preset of a runner that is told everything by its user."""
+    return Preset(runner, tuple(given), _parallelism(given))
+
+
+def _parallelism(args: Sequence[str]) -> int:
+    found = _value(args, "parallelism") or ""
+    return max(1, int(found)) if found.isdecimal() else 1
 
 
 def flink_args(given: Sequence[str], cluster: FlinkCluster | None, jars: Sequence[Path]) -> list[str]:
@@ -91,10 +128,10 @@ def flink_cluster(given: Sequence[str]) -> FlinkCluster | None:
         raise InvalidInput("--flink_master: FlinkRunner needs the JobManager's REST address; give host:8081")
     if master in _LOCAL_MASTERS:
         return None
-    url = (master if master.startswith(("http://", "https://")) else f"http://{master}").rstrip("/")
+    url = _flink_url(given)
     overview, config = _ask(url, "/overview"), _ask(url, "/config")
     line = ".".join(str(config.get("flink-version", "")).split(".")[:2])
-    cluster = FlinkCluster(line, int(overview["slots-total"]), int(overview["taskmanagers"]))
+    cluster = FlinkCluster(line, int(str(overview["slots-total"])), int(str(overview["taskmanagers"])))
     if not cluster.slots:
         raise RunBroken(f"Flink at {url} has no TaskManager: start one, or wait until it has registered")
     return cluster
@@ -105,6 +142,17 @@ def job_servers() -> list[Path]:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3ferry" / "job-servers"
     folder = Path(os.environ.get(JOB_SERVERS) or cache)
     return sorted(folder.glob("*.jar")) if folder.is_dir() else []
+
+
+def flink_has(url: str, job_name: str) -> bool:
+    """Whether the cluster at `url` has taken a job of this name. Raises RunBroken where it does not answer."""
+    jobs = _ask(url, "/jobs/overview").get("jobs")
+    return any(job.get("name") == job_name for job in jobs) if isinstance(jobs, list) else False
+
+
+def _flink_url(given: Sequence[str]) -> str:
+    master = _value(given, "flink_master") or ""
+    return (master if master.startswith(("http://", "https://")) else f"http://{master}").rstrip("/")
 
 
 def _ask(url: str, path: str) -> Mapping[str, object]:

@@ -19,6 +19,7 @@ from ledger import accounting, destination_rows, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.leases import RunRef
+from ledger.process import ProcessIdentity, this_process
 from ledger.retry import repeat
 from ledger.runs import RunStart
 from ledger.schema import migrate
@@ -29,15 +30,16 @@ from model.routing import unit_objects
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
+from pipeline.clusters import Preset
 from pipeline.commands.dsn import named_dsn
 from pipeline.export.run_files import RESTORE, RETRY, export_dead, require_folder
 from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
-from pipeline.runners import GraphThread, run_graph
+from pipeline.runners import GraphThread, preset_of, run_graph
 from pipeline.slices import plan_slices, whole_files
 from pipeline.watch import Watch, failure_in
-from pipeline.workers import is_local, worker_count
+from pipeline.workers import is_local
 from storage.config import Capabilities
 from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
@@ -60,15 +62,17 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
     dsn = named_dsn()
     if config.run.export:
         require_folder("--export", config.run.export)
+    preset = preset_of(config)
     preflight = Preflight(config)
     try:
         manifest = preflight.manifest()
         destination_manifest = preflight.destination_manifest()
         source_bucket = preflight.source_bucket(manifest)
         migrate(dsn)
-        ref = runs.start_run(dsn, _run_start(config, manifest, job_id(config, source_bucket)))
+        start = _run_start(config, manifest, job_id(config, source_bucket))
+        ref = runs.start_run(dsn, start, holder=_holder(config))
         _LOGGER.info("run %d (%s) of job %s: %s", ref.run_id, _kind(config), ref.job, manifest.uri)
-        inputs = _Inputs(manifest, source_bucket, destination_manifest)
+        inputs = _Inputs(manifest, source_bucket, destination_manifest, preset.named(f"s3ferry-run-{ref.run_id}"))
         return _Run(config, inputs, ref, dsn, preflight, worker_command, began).execute()
     finally:
         preflight.close()
@@ -80,6 +84,7 @@ class _Inputs(NamedTuple):
     manifest: Manifest
     source_bucket: str
     destination_manifest: Manifest | None
+    preset: Preset
 
 
 class _Run:
@@ -99,6 +104,7 @@ class _Run:
         self._manifest = inputs.manifest
         self._source_bucket = inputs.source_bucket
         self._destination_manifest = inputs.destination_manifest
+        self._preset = inputs.preset
         self._ref = ref
         self._dsn = dsn
         self._preflight = preflight
@@ -111,6 +117,7 @@ class _Run:
 
     def execute(self) -> int:
         error: S3ferryError | None = None
+        detach = self._config.run.detach
         spool_dir = self._config.inventory.spool_dir
         clear_spool(spool_dir, self._ref, others=True)
         try:
@@ -123,7 +130,11 @@ class _Run:
             error = RunBroken(f"unexpected {type(caught).__name__}: {caught}")
             _LOGGER.debug("traceback", exc_info=caught)
         finally:
-            clear_spool(spool_dir, self._ref, others=False)
+            if error is not None or not detach:
+                clear_spool(spool_dir, self._ref, others=False)
+        if error is None and detach and self._stopped is None:
+            sys.stdout.write(f"run {self._ref.run_id}\n")
+            return Exit.OK
         if isinstance(error, LeaseLost | LedgerUnavailable):
             raise error
         if error is not None:
@@ -195,7 +206,7 @@ class _Run:
             source_bucket=self._source_bucket,
             source_can=source_can,
             destination_can=destination_can,
-            workers=worker_count(self._config),
+            workers=self._preset.workers,
             copy_mode=self._preflight.copy_mode() if copies else CopyMode.STREAM,
             check_each=copies and self._must_check_each(session),
             destination_manifest=self._destination_manifest,
@@ -213,7 +224,7 @@ class _Run:
         """The configuration, with units small enough that every worker gets its share of a short manifest."""
         if self._rows is None:
             return self._config
-        config, workers = self._config, worker_count(self._config)
+        config, workers = self._config, self._preset.workers
         rows = max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
         routing = dataclasses.replace(
             config.routing,
@@ -245,9 +256,10 @@ class _Run:
         def graph(number: int) -> None:
             last = number == len(slices) - 1
             run_graph(
-                self._config,
+                self._preset,
                 self._worker_command,
                 lambda pipeline: build_pipeline(pipeline, job, slices[number], number, last=last),
+                detach=self._config.run.detach,
             )
 
         def graphs() -> None:
@@ -255,7 +267,7 @@ class _Run:
                 if self._destination_manifest is not None:
                     session.call(lambda conn: destination_rows.make_room(conn, self._ref))
                     [files] = whole_files(len(self._destination_manifest.files))
-                    run_graph(self._config, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
+                    run_graph(self._preset, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
                 for number in range(len(slices)):
                     if self._stopped is None:
                         graph(number)
@@ -377,6 +389,12 @@ class _Run:
         table.write(render_table(summary, shutil.get_terminal_size().columns))
         if target:
             publish_summary(summary, target, sys.stdout)
+
+
+def _holder(config: JobConfig) -> ProcessIdentity:
+    """Who holds the run's lease: a detached run outlives this process, so no other may find its holder gone."""
+    me = this_process()
+    return dataclasses.replace(me, host=f"{me.host} (detached)") if config.run.detach else me
 
 
 def _run_start(config: JobConfig, manifest: Manifest, job: str) -> RunStart:

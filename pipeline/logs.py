@@ -16,10 +16,10 @@ WORKER_LINES = "apache_beam.runners.portability.local_job_service"
 """The logger that repeats in the driver what worker processes log."""
 
 JOB_SERVER_LINES = ("FlinkJarJobServer", "SparkJarJobServer")
-"""The loggers that repeat what a job server prints; Beam sets their level, and raises that of what looks like an error."""
+"""The loggers that repeat what a job server prints; Beam sets their level, and what looks like an error it raises."""
 
 _JOB_MESSAGES = "read_messages"
-"""The function that repeats what a job server says of its job, by the root logger (apache_beam 2.77, PortableRunner)."""
+"""The function that repeats what a job server says of its job, on the root logger (apache_beam 2.77)."""
 
 _NO_NEWS = (
     # Importing Beam without its Google Cloud extra warns of it, to users who asked for nothing of the kind.

@@ -8,44 +8,72 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
+from model.errors import InvalidInput
 from options.config import JobConfig
-from pipeline.clusters import flink_args, flink_cluster, job_servers, spark_args
+from pipeline.clusters import Preset, flink_has, flink_preset, other_preset, spark_preset
 from pipeline.nursery import SIGNALS
-from pipeline.workers import is_local, worker_count
+from pipeline.workers import LOCAL_RUNNERS, is_local, worker_count
+
+_LOOK_EVERY_S = 0.5
 
 
-def run_graph(config: JobConfig, worker_command: str | None, build: Callable[[Any], None]) -> None:
-    """Build and run one graph to its end. Raises what the runner raises.
+def preset_of(config: JobConfig) -> Preset:
+    """What Beam is told for this job. Raises InvalidInput for options that cannot work, RunBroken without a cluster."""
+    if is_local(config):
+        workers = worker_count(config)
+        return Preset(config.run.runner, (f"--direct_num_workers={workers}", *config.beam_args), workers)
+    if config.run.runner == "SparkRunner":
+        return spark_preset(config.beam_args)
+    if config.run.runner != "FlinkRunner":
+        return other_preset(config.run.runner, config.beam_args)
+    preset = flink_preset(config.beam_args)
+    if config.run.detach and preset.flink_url is None:
+        raise InvalidInput("--detach: a local Flink ends with the process that submits the job; name a cluster")
+    return preset
+
+
+def run_graph(
+    preset: Preset, worker_command: str | None, build: Callable[[Any], None], *, detach: bool = False
+) -> None:
+    """Build and run one graph to its end, or (`detach`) until a cluster has taken it. Raises what the runner raises.
 
     `worker_command` starts one local worker process; None keeps a local run in this process.
     """
     import apache_beam as beam  # noqa: PLC0415 - a heavy import
     from apache_beam.options.pipeline_options import PipelineOptions  # noqa: PLC0415
 
-    if is_local(config):
-        options = PipelineOptions([f"--direct_num_workers={worker_count(config)}", *config.beam_args])
-        _run(beam.Pipeline(runner=_local_runner(worker_command), options=options), build)
+    options = PipelineOptions(list(preset.args))
+    if preset.runner in LOCAL_RUNNERS:
+        pipeline = beam.Pipeline(runner=_local_runner(worker_command), options=options)
+        build(pipeline)
+        pipeline.run().wait_until_finish()
         return
     from pipeline.cluster_runners import cluster_runner  # noqa: PLC0415 - a heavy import
 
-    with cluster_runner(config.run.runner) as runner:
-        _run(beam.Pipeline(runner=runner, options=PipelineOptions(_cluster_args(config))), build)
+    with cluster_runner(preset.runner) as runner:
+        pipeline = beam.Pipeline(runner=runner, options=options)
+        build(pipeline)
+        result = pipeline.run()
+        if not detach or not _taken(result, preset):
+            result.wait_until_finish()
 
 
-def _run(pipeline: Any, build: Callable[[Any], None]) -> None:
-    build(pipeline)
-    pipeline.run().wait_until_finish()
+def _taken(result: Any, preset: Preset) -> bool:
+    """Wait until the cluster has the job: True; False where it has ended already, well or not."""
+    from apache_beam.runners.runner import PipelineState  # noqa: PLC0415 - a heavy import
 
-
-def _cluster_args(config: JobConfig) -> list[str]:
-    if config.run.runner == "FlinkRunner":
-        return flink_args(config.beam_args, flink_cluster(config.beam_args), job_servers())
-    if config.run.runner == "SparkRunner":
-        return spark_args(config.beam_args, job_servers())
-    return list(config.beam_args)
+    name = next(arg.partition("=")[2] for arg in reversed(preset.args) if arg.startswith("--job_name="))
+    while True:
+        state = result.state
+        if PipelineState.is_terminal(state):
+            return False
+        if flink_has(preset.flink_url, name) if preset.flink_url else state == PipelineState.RUNNING:
+            return True
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _local_runner(worker_command: str | None) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import apache_beam as beam
 
-from ledger import accounting, runs
+from ledger import accounting, leases, runs
 from ledger.accounting import InputFile
 from ledger.connect import Connection
 from ledger.digest import seal
@@ -74,6 +74,8 @@ class _FinaliseFn(WorkerDoFn):
         if self._job.config.run.runner in CLUSTER_RUNNERS:
             # a driver that is there does it when all workers are done
             seal(conn, run.run_id)
+        if self._job.config.run.detach:
+            leases.release(conn, run)
 
 
 def _input_file(job: JobContext, number: int) -> InputFile:

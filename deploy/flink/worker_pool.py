@@ -1,6 +1,7 @@
 """Beam's pool of Python workers on one address, so that several fit on one machine: one for each TaskManager.
 
-Beam's own entry point listens on all addresses, and a pool knows its workers by an id that only differs within a TaskManager.
+Beam's own entry point listens on all addresses, and a pool knows its workers by an id that only differs within a
+TaskManager.
 """
 
 from __future__ import annotations

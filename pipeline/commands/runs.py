@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from model.outcome import Exit, Outcome
 from model.status import DEAD
 from options.errors import UsageError
-from options.flags import FlagParser, add_flags
+from options.flags import FlagParser, add_flags, switch
 from options.redaction import shown
 from options.run import LOG_LEVEL
 from options.values import run_number
@@ -22,8 +24,17 @@ if TYPE_CHECKING:
     from ledger.runs import RunStatus
 
 _WHERE = "The ledger is found through LEDGER_DSN or the PG* variables. A run's number is in its log and summary."
+WAIT = switch("wait", "wait until the run has ended, and end with its exit code")
 MOST_LISTED = 20
+_LOOK_EVERY_S = 1.0
 LIST_WIDTH = 132
+
+
+class StatusCommand(NamedTuple):
+    """What `s3ferry status` is asked for: a run's number, or None for the newest runs."""
+
+    run_id: int | None
+    wait: bool
 
 
 def stop_usage() -> str:
@@ -39,26 +50,35 @@ def stop_usage() -> str:
 def status_usage() -> str:
     """The help of `s3ferry status`."""
     return (
-        "usage: s3ferry status [RUN] [--log_level=LEVEL]\n\n"
+        "usage: s3ferry status [--wait] [RUN] [--log_level=LEVEL]\n\n"
         "Prints how a run stands, one `name: value` a line; without a number, a table of the newest runs, at most\n"
-        f"{MOST_LISTED}.\n"
+        f"{MOST_LISTED}. --wait waits until the run has ended, and ends with its exit code (3 if it was abandoned).\n"
         f"{_WHERE}\n"
     )
 
 
 def parse(argv: Sequence[str]) -> int:
     """The run's number. Raises UsageError for anything else."""
-    number = parse_status(argv)
+    parser = FlagParser("s3ferry")
+    add_flags(parser, "run", (LOG_LEVEL,))
+    number = _number(parser.read_known(argv)[1])
     if number is None:
         raise UsageError(None, "the run is missing; write its number, as in: s3ferry status 12")
     return number
 
 
-def parse_status(argv: Sequence[str]) -> int | None:
-    """The run's number, None where there is none. Raises UsageError for anything else."""
+def parse_status(argv: Sequence[str]) -> StatusCommand:
+    """What to show. Raises UsageError where the arguments are neither a run's number nor nothing."""
     parser = FlagParser("s3ferry")
-    add_flags(parser, "run", (LOG_LEVEL,))
-    rest = parser.read_known(argv)[1]
+    add_flags(parser, "run", (WAIT, LOG_LEVEL))
+    given, rest = parser.read_known(argv)
+    number = _number(rest)
+    if given.wait and number is None:
+        raise UsageError("--wait", "the run is missing; write its number, as in: s3ferry status --wait 12")
+    return StatusCommand(number, given.wait)
+
+
+def _number(rest: Sequence[str]) -> int | None:
     if not rest:
         return None
     try:
@@ -80,21 +100,29 @@ def stop(run_id: int) -> int:
     return 0
 
 
-def status(run_id: int | None) -> int:
-    """Prints how the run stands, or lists the newest runs.
+def status(command: StatusCommand) -> int:
+    """Prints how the run stands (with `--wait` once it has ended, and returns its exit code), or lists the newest runs.
 
     Raises InvalidInput where there is no such run or no ledger is named, RunBroken.
     """
     from ledger.retry import repeat  # noqa: PLC0415 (loads psycopg)
     from ledger.runs import newest_runs, run_status  # noqa: PLC0415
 
+    run_id = command.run_id
     if run_id is None:
         newest = repeat(named_dsn(), "status", lambda connection: newest_runs(connection, MOST_LISTED))
         sys.stdout.write(render_runs(newest, shutil.get_terminal_size().columns))
         return 0
-    found = repeat(named_dsn(), f"status {run_id}", lambda connection: run_status(connection, run_id))
+    while True:
+        found = repeat(named_dsn(), f"status {run_id}", lambda connection: run_status(connection, run_id))
+        if not command.wait or found.outcome is not Outcome.RUNNING:
+            break
+        time.sleep(_LOOK_EVERY_S)
     sys.stdout.write("".join(f"{name}: {printable(value)}\n" for name, value in describe(found) if value))
-    return 0
+    if not command.wait:
+        return 0
+    # a run that nobody holds any more has broken, and nobody was left to say so
+    return Exit.BROKEN if found.exit_code is None else found.exit_code
 
 
 def render_runs(runs: Sequence[RunStatus], width: int) -> str:

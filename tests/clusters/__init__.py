@@ -1,0 +1,1 @@
+"""The job on real clusters; they need Java."""

@@ -1,0 +1,98 @@
+"""Real clusters on this machine, as a user starts them, and what a run is told to use one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pipeline.clusters import JOB_SERVERS
+from tests.fixtures.servers import free_port
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3ferry"
+FLINK_JAR = "beam-flink-1.19-job-server.jar"
+SPARK_JAR = "beam-spark-3-job-server.jar"
+START_S = 120.0
+
+
+def need(what: str, *, there: bool) -> None:
+    """Without `what` the test is skipped by name; with CI=true it fails."""
+    if there:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"{what} is not installed")
+    pytest.skip(f"{what} is not installed")
+
+
+def job_server_folder(jar: str) -> Path:
+    """The folder that holds a job server built by deploy/job-server/build.sh."""
+    folder = Path(os.environ.get(JOB_SERVERS) or CACHE / "job-servers")
+    need("java", there=shutil.which("java") is not None)
+    need(f"{jar} (deploy/job-server/build.sh)", there=(folder / jar).exists())
+    return folder
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that runs. `flags` make a run use it; `environment` is what the user's own process needs."""
+
+    folder: Path
+    flags: tuple[str, ...]
+    environment: Mapping[str, str]
+    url: str
+
+    def pid(self, name: str) -> int:
+        """The process of this name: jobmanager, taskmanager-1, worker-pool-2, ..."""
+        return int((self.folder / f"{name}.pid").read_text())
+
+    def workers(self) -> list[psutil.Process]:
+        """The Python workers of all pools."""
+        pools = [psutil.Process(int(path.read_text())) for path in sorted(self.folder.glob("worker-pool-*.pid"))]
+        return [worker for pool in pools for worker in pool.children() if worker.status() != psutil.STATUS_ZOMBIE]
+
+    def ask(self, path: str) -> Any:
+        """What the cluster's REST address answers."""
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:
+            return json.load(answer)
+
+    def jobs(self) -> dict[str, str]:
+        """State of each job, by name."""
+        return {job["name"]: job["state"] for job in self.ask("/jobs/overview")["jobs"]}
+
+
+@contextmanager
+def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[Cluster]:
+    """deploy/flink/local_cluster.sh with two TaskManagers of one slot each, on free ports."""
+    script = DEPLOY / "flink" / "local_cluster.sh"
+    port, pool_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        **worker_environment,
+        "FLINK_FOLDER": str(folder),
+        "FLINK_PORT": str(port),
+        "FLINK_RPC_PORT": str(free_port()),
+        "WORKER_POOL_PORT": str(pool_port),
+        "SLOTS": "1",
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(DEPLOY.parent),
+    }
+    try:
+        up = subprocess.run([script, "up"], env=environment, capture_output=True, text=True, timeout=START_S)
+        assert up.returncode == 0, up.stdout + up.stderr
+        master = f"localhost:{port}"
+        flags = ("--runner=FlinkRunner", f"--flink_master={master}", f"--environment_config=worker-pool:{pool_port}")
+        yield Cluster(folder, flags, {JOB_SERVERS: str(job_server_folder(FLINK_JAR))}, f"http://{master}")
+    finally:
+        subprocess.run([script, "down"], env=environment, check=False, timeout=START_S)
