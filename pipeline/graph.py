@@ -51,7 +51,7 @@ def build_loading(pipeline: Any, job: JobContext, files: Sequence[FileSlice]) ->
         pipeline
         | "DestinationFiles" >> beam.Create(list(files), reshuffle=False)
         | "LoadDestination" >> LoadDestination(job)
-        | "CountObjects" >> beam.CombineGlobally(sum)
+        | "CountObjects" >> beam.CombineGlobally(sum).without_defaults()
     )
 
 

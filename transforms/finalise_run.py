@@ -22,6 +22,9 @@ from transforms.context import JobContext
 from transforms.tallies import MergeTallies
 from transforms.worker_dofn import WorkerDoFn
 
+_NOTHING = Tally(-1, None, None, 0, 0)
+"""A tally of no file."""
+
 
 class FinaliseRun(beam.PTransform):
     """Tallies in, the number of rows they count out.
@@ -39,9 +42,13 @@ class FinaliseRun(beam.PTransform):
         self._last = last
 
     def expand(self, tallies: Any) -> Any:
+        # Always one element, so that a run without rows is closed too. A default of the combination would do the same
+        # by a side input, and Flink cannot take a checkpoint of one (Beam 2.70, IterableLikeCoder.encode).
+        nothing = tallies.pipeline | "Nothing" >> beam.Create([_NOTHING], reshuffle=False)
         return (
-            tallies
-            | "Merge" >> beam.CombineGlobally(MergeTallies())
+            (tallies, nothing)
+            | "OrNothing" >> beam.Flatten()
+            | "Merge" >> beam.CombineGlobally(MergeTallies()).without_defaults()
             | "Close" >> beam.ParDo(_FinaliseFn(self._job, self._slice_number, self._last))
         )
 
@@ -53,6 +60,7 @@ class _FinaliseFn(WorkerDoFn):
         self._last = last
 
     def process(self, element: list[Tally]) -> Iterator[int]:
+        element = [tally for tally in element if tally.file_number != _NOTHING.file_number]
         read = {tally.file_number for tally in element if tally.status is None}
         files = [_input_file(self._job, number) for number in sorted(read)]
         self.worker.ledger.call(
