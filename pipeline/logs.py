@@ -19,7 +19,10 @@ JOB_SERVER_LINES = ("FlinkJarJobServer", "SparkJarJobServer")
 """The loggers that repeat what a job server prints; Beam sets their level, and what looks like an error it raises."""
 
 _JOB_MESSAGES = "read_messages"
-"""The function that repeats what a job server says of its job, on the root logger (apache_beam 2.77)."""
+"""The function that repeats what a job server says of its job, on the root logger (apache_beam 2.77).
+
+An error among it is the run's, and the driver says it in one line.
+"""
 
 _NO_NEWS = (
     # Importing Beam without its Google Cloud extra warns of it, to users who asked for nothing of the kind.
@@ -106,7 +109,7 @@ class _OneLine(logging.Formatter):
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a user of a copy wants the line, below DEBUG."""
     message = record.getMessage()
-    if record.name in JOB_SERVER_LINES or (record.funcName == _JOB_MESSAGES and record.levelno <= logging.INFO):
+    if record.name in JOB_SERVER_LINES or record.funcName == _JOB_MESSAGES:
         return False
     worker = worker_message(message)
     place, text = worker or ("", message)

@@ -26,6 +26,9 @@ _LOOK_EVERY_S = 1.0
 _JOIN_S = 0.2
 _WHERE = re.compile(r" \[while running '[^']*'\]$")
 """What Beam adds to the message of an error raised in a step."""
+_NOT_INSTALLED = re.compile(
+    r"\bModuleNotFoundError: No module named '((?:transforms|model|options|storage|ledger)\b[^']*)'"
+)
 _RAISED = re.compile(r"\b(?:model\.errors|storage\.inventory\.errors)\.(\w+): ([^\n]*)")
 
 
@@ -97,6 +100,12 @@ def failure_in(error: BaseException) -> S3ferryError:
         kind = getattr(errors, name, InvalidInput)
         line = _WHERE.sub("", message)
         return kind(line) if issubclass(kind, S3ferryError) else RunBroken(line)
+    missing = _NOT_INSTALLED.search(str(error))
+    if missing:
+        return RunBroken(
+            f"s3ferry is not installed for the workers (they have no module {missing[1]}): install it for the"
+            " interpreter that runs them"
+        )
     last = str(error).strip().rpartition("\n")[2]
     failure = RunBroken(f"the graph failed: {type(error).__name__}: {last}")
     failure.__cause__ = error

@@ -22,7 +22,9 @@ from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.config import JobConfig
+from options.run import CLUSTER_RUNNERS
 from options.values import failure_limit
+from storage.capabilities import probe_reads
 from storage.client import S3Client
 from storage.config import StoreConfig
 from storage.control import make_control_client
@@ -94,6 +96,8 @@ class Worker:
             requests=Rate(self.limits.requests_per_s),
             bytes=Rate(self.limits.bytes_per_s),
         )
+        if config.run.runner in CLUSTER_RUNNERS:
+            self._check_principals()
         self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
         store = store_config(config.destination_endpoint, config)
         self.multipart = Multipart(
@@ -113,6 +117,16 @@ class Worker:
         )
         self.ledger.report(self.counters)
         spare_collector()
+
+    def _check_principals(self) -> None:
+        """Ask both endpoints for an object that is not there, as the driver did with what may be other credentials."""
+        copies, config = self.copies, self.job.config
+        try:
+            self.engine.run(probe_reads(copies.source, self.job.source_bucket))
+            self.engine.run(probe_reads(copies.destination, config.destination.bucket))
+        except S3ferryError as error:
+            self.engine.close()
+            raise RunBroken(f"this worker cannot take work: {error.message}") from None
 
     def stop(self, reason: str) -> None:
         """Admit nothing more; what is under way ends."""

@@ -128,9 +128,7 @@ up() {
   configure
   start_java jobmanager org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint GET_JM_RESOURCE_PARAMS
   for number in $(seq "$task_managers"); do
-    # the pool starts its workers as plain `python`
-    PATH=$(dirname "$python"):$PATH start "worker-pool-$number" "$python" "$here/worker_pool.py" \
-      "--address=127.0.1.$number:$pool_port"
+    start "worker-pool-$number" "$python" -m pipeline.worker_pool "--address=127.0.1.$number:$pool_port"
     # one name for the pool, and to each TaskManager it is its own
     printf '127.0.0.1 localhost %s\n127.0.1.%s worker-pool\n' "$(hostname)" "$number" >"$folder/conf/hosts-$number"
     hosts=$folder/conf/hosts-$number start_java "taskmanager-$number" \

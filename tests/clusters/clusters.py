@@ -52,6 +52,21 @@ class Cluster:
     flags: tuple[str, ...]
     environment: Mapping[str, str]
     url: str
+    start: Mapping[str, str]
+    """The environment it was started with."""
+
+    def up(self) -> None:
+        """Start what is not running."""
+        script = DEPLOY / "flink" / "local_cluster.sh"
+        up = subprocess.run(
+            [script, "up"], check=False, env=dict(self.start), capture_output=True, text=True, timeout=START_S
+        )
+        assert up.returncode == 0, up.stdout + up.stderr
+
+    def down(self) -> None:
+        """Stop all of it."""
+        script = DEPLOY / "flink" / "local_cluster.sh"
+        subprocess.run([script, "down"], check=False, env=dict(self.start), timeout=START_S)
 
     def pid(self, name: str) -> int:
         """The process of this name: jobmanager, taskmanager-1, worker-pool-2, ..."""
@@ -75,7 +90,6 @@ class Cluster:
 @contextmanager
 def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[Cluster]:
     """deploy/flink/local_cluster.sh with two TaskManagers of one slot each, on free ports."""
-    script = DEPLOY / "flink" / "local_cluster.sh"
     port, pool_port = free_port(), free_port()
     environment = {
         **os.environ,
@@ -88,13 +102,31 @@ def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
         "PYTHON": sys.executable,
         "PYTHONPATH": str(DEPLOY.parent),
     }
+    master = f"localhost:{port}"
+    flags = ("--runner=FlinkRunner", f"--flink_master={master}", f"--environment_config=worker-pool:{pool_port}")
+    servers = {JOB_SERVERS: str(job_server_folder(FLINK_JAR))}
+    cluster = Cluster(folder, flags, servers, f"http://{master}", environment)
     try:
-        up = subprocess.run(
-            [script, "up"], check=False, env=environment, capture_output=True, text=True, timeout=START_S
-        )
-        assert up.returncode == 0, up.stdout + up.stderr
-        master = f"localhost:{port}"
-        flags = ("--runner=FlinkRunner", f"--flink_master={master}", f"--environment_config=worker-pool:{pool_port}")
-        yield Cluster(folder, flags, {JOB_SERVERS: str(job_server_folder(FLINK_JAR))}, f"http://{master}")
+        cluster.up()
+        yield cluster
     finally:
-        subprocess.run([script, "down"], env=environment, check=False, timeout=START_S)
+        cluster.down()
+
+
+@contextmanager
+def worker_pool(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
+    """One more pool of Python workers, with an environment of its own; yields the address for one TaskManager."""
+    port = free_port()
+    with (folder / "worker-pool.out").open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.worker_pool", f"--address=127.0.0.1:{port}"],
+            env={"PATH": os.environ["PATH"], **environment},
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        yield f"localhost:{port}"
+    finally:
+        process.terminate()
+        process.wait(20)

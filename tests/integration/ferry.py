@@ -72,7 +72,7 @@ class Command:
         self._folder = folder
         self._summary = folder / "summary.json"
         command = [sys.executable, "-m", "pipeline.main", *arguments]
-        if arguments[0] in ("run", "verify"):
+        if arguments[0] in ("run", "verify") and "--detach" not in arguments:
             command.append(f"--summary={self._summary}")
         with (folder / "stdout").open("wb") as out, (folder / "stderr").open("wb") as err:
             self._process = subprocess.Popen(

@@ -1,0 +1,130 @@
+"""Parts of a Flink cluster killed in the middle of a run, and runs that outlive the process that submitted them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pytest
+
+from local.workload import WorkObject
+from tests.clusters.clusters import Cluster
+from tests.fixtures.compare import differences
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
+from tests.integration.ferry import Command, Ferry, until
+from tests.integration.ledger import Ledger
+from tests.integration.proxy import Proxy, gate
+from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+
+PATIENCE_S = 240.0
+
+
+@dataclass
+class Job:
+    """One job on the cluster, its requests seen and held by a proxy."""
+
+    user: Ferry
+    ledger: Ledger
+    proxy: Proxy
+    scene: Scene
+    manifest: str
+    bucket: str
+
+    def start(self, *flags: str) -> Command:
+        return self.user.start(self.manifest, f"s3://{self.bucket}", *flags)
+
+    def ends_well(self, run: Command) -> None:
+        """The run ends, or the next one completes it; nothing is lost and nothing is left."""
+        ended = run.wait(PATIENCE_S)
+        if ended.code != 0:
+            assert ended.code == 3, ended.explain()
+            ended = self.start().wait(PATIENCE_S)
+        assert ended.code == 0, ended.explain()
+        self.is_done(ended.summary["run_id"])
+
+    def is_done(self, run_id: int) -> None:
+        client = self.scene.server.client()
+        assert differences((client, self.scene.bucket), (client, self.bucket)) == []
+        assert "Uploads" not in client.list_multipart_uploads(Bucket=self.bucket)
+        run = self.ledger.run(run_id)
+        assert (run["outcome"], run["exit_code"], run["error"]) == ("succeeded", 0, None)
+        rows = self.ledger.rows("SELECT status::text FROM objects WHERE job = %s", run["job"])
+        assert Counter(row["status"] for row in rows) == Counter(VERIFIED=len(self.scene.rows))
+        assert self.ledger.rows_read(run_id) == len(self.scene.rows) == self.ledger.counted(run_id).total()
+        assert self.ledger.rows("SELECT * FROM uploads WHERE state = 'open' AND job = %s", run["job"]) == []
+        held = "SELECT * FROM leases WHERE job = %s AND expires_at IS NOT NULL"
+        assert self.ledger.rows(held, run["job"]) == []
+
+
+@pytest.fixture
+def make_job(flink: Cluster, minio: S3Server, cluster_ledger: Ledger, proxied: MakeProxy, ferry: MakeFerry):  # type: ignore[no-untyped-def]
+    def make(objects: Iterable[WorkObject]) -> Job:
+        flink.up()
+        proxy = proxied(minio)
+        scene = stocked(minio, new_bucket(minio), objects)
+        user = ferry(proxy.server, proxy.server, cluster_ledger, *SPLIT, *flink.flags)
+        user.environment |= flink.environment
+        return Job(user, cluster_ledger, proxy, scene, scene.inventory(rows_per_file=100), new_bucket(minio))
+
+    return make
+
+
+def test_a_python_worker_that_is_killed_is_replaced(flink: Cluster, make_job) -> None:  # type: ignore[no-untyped-def]
+    job = make_job(small_objects(200))
+    job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 50)
+    run = job.start()
+    run.until(lambda: job.proxy.writes(job.bucket).total() > 50, "the copies are under way")
+
+    killed = {worker.pid for worker in flink.workers()}
+    os.kill(min(killed), signal.SIGKILL)
+    opened.set()
+
+    job.ends_well(run)
+    assert {worker.pid for worker in flink.workers()} - killed
+
+
+def test_a_task_manager_that_is_killed_takes_no_part_of_a_large_object_with_it(flink: Cluster, make_job) -> None:  # type: ignore[no-untyped-def]
+    job = make_job([*small_objects(20), WorkObject("large", 38 * MIB)])
+    job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.is_part, 4)
+    run = job.start("--flush_interval=0.1")
+    run.until(lambda: len(job.ledger.recorded_parts().get("large", ())) >= 3, "parts are recorded")
+
+    recorded = job.ledger.recorded_parts()["large"]
+    os.kill(flink.pid("taskmanager-1"), signal.SIGKILL)
+    until(lambda: flink.ask("/overview")["taskmanagers"] == 1, "its end is noticed")
+    flink.up()
+    opened.set()
+
+    job.ends_well(run)
+    sent = job.proxy.parts(job.bucket)
+    assert job.proxy.uploads(job.bucket).total() == 1
+    assert {number for number in recorded if sent["large", number] > 1} == set()
+
+
+def test_a_detached_run_goes_on_and_status_waits_for_it(make_job) -> None:  # type: ignore[no-untyped-def]
+    job = make_job(small_objects(50))
+    job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 5)
+    submitted = job.start("--detach").wait(PATIENCE_S)
+    assert submitted.code == 0, submitted.explain()
+    run_id = int(submitted.stdout.removeprefix("run "))
+    assert job.ledger.run(run_id)["outcome"] == "running"
+
+    waiting = job.user.command("status", "--wait", str(run_id))
+    opened.set()
+    ended = waiting.wait(PATIENCE_S)
+
+    assert ended.code == 0, ended.explain()
+    assert "outcome: succeeded" in ended.stdout
+    job.is_done(run_id)
+
+
+def test_a_second_run_is_refused_while_a_detached_one_is_under_way(make_job) -> None:  # type: ignore[no-untyped-def]
+    job = make_job(small_objects(5))
+    submitted = job.start("--detach").wait(PATIENCE_S)
+    second = job.start().wait(PATIENCE_S)
+    assert second.code == 4, second.explain()
+    assert job.user.command("status", "--wait", submitted.stdout.removeprefix("run ").strip()).wait().code == 0
