@@ -94,6 +94,8 @@ rest.port: $port
 io.tmp.dirs: $folder/tmp
 # Beam's classes from Flink's own class path where they are there: only then are Python workers kept between stages
 classloader.resolve-order: parent-first
+# and then threads of an earlier job serve the next one
+classloader.check-leaked-classloader: false
 # a TaskManager that is gone is noticed within seconds
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
