@@ -15,6 +15,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=local/install_tools.sh
 . "$here/../../local/install_tools.sh"
+# shellcheck source=deploy/processes.sh
+. "$here/../processes.sh"
 
 version=1.19.3
 folder=${FLINK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/flink}
@@ -36,29 +38,11 @@ for package in java.base/java.lang java.base/java.net java.base/java.io java.bas
   opens+=("--add-opens=$package=ALL-UNNAMED")
 done
 
-fail() {
-  echo "local_cluster.sh: $1" >&2
-  exit 1
-}
-
 # parameters COMMAND: the two lines of Java and Flink parameters that Flink computes from config.yaml.
 parameters() {
   java -cp "$flink/pyflink/bin/bash-java-utils.jar:$flink/pyflink/lib/*" \
     org.apache.flink.runtime.util.bash.BashJavaUtils "$1" --configDir "$folder/conf" 2>/dev/null \
     | sed -n 's/^BASH_JAVA_UTILS_EXEC_RESULT://p'
-}
-
-is_running() {
-  [ -f "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null
-}
-
-# start NAME COMMAND...: in the background and a session of its own, with its output in $folder/NAME.out.
-start() {
-  local name=$1
-  shift
-  if is_running "$name"; then return; fi
-  setsid "$@" >"$folder/$name.out" 2>&1 </dev/null &
-  echo $! >"$folder/$name.pid"
 }
 
 # start_java NAME CLASS COMMAND [ARGUMENT...]
@@ -146,24 +130,6 @@ up() {
     sleep 0.5
   done
   fail "the TaskManagers did not register within a minute; see $folder/*.log and $folder/*.out"
-}
-
-down() {
-  local file
-  for file in "$folder"/*.pid; do
-    [ -e "$file" ] || continue
-    # the whole session: the pool's workers too
-    kill -TERM -- "-$(cat "$file")" 2>/dev/null || true
-  done
-  for file in "$folder"/*.pid; do
-    [ -e "$file" ] || continue
-    for _ in $(seq 50); do
-      kill -0 -- "-$(cat "$file")" 2>/dev/null || break
-      sleep 0.1
-    done
-    kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
-    rm -f "$file"
-  done
 }
 
 status() {

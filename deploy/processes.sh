@@ -1,0 +1,37 @@
+# Sourced. Processes of a local cluster: each in a session of its own, with NAME.pid and NAME.out in $folder.
+
+fail() {
+  echo "local_cluster.sh: $1" >&2
+  exit 1
+}
+
+is_running() {
+  [ -f "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2>/dev/null
+}
+
+# start NAME COMMAND...: in the background and a session of its own, with its output in $folder/NAME.out.
+start() {
+  local name=$1
+  shift
+  if is_running "$name"; then return; fi
+  setsid "$@" >"$folder/$name.out" 2>&1 </dev/null &
+  echo $! >"$folder/$name.pid"
+}
+
+down() {
+  local file
+  for file in "$folder"/*.pid; do
+    [ -e "$file" ] || continue
+    # the whole session: the pool's workers too
+    kill -TERM -- "-$(cat "$file")" 2>/dev/null || true
+  done
+  for file in "$folder"/*.pid; do
+    [ -e "$file" ] || continue
+    for _ in $(seq 50); do
+      kill -0 -- "-$(cat "$file")" 2>/dev/null || break
+      sleep 0.1
+    done
+    kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
+    rm -f "$file"
+  done
+}

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# A real standalone Spark cluster on this machine, without Docker: a master and a worker, with a pool of Beam's Python
+# workers beside it.
+# Usage: deploy/spark/local_cluster.sh up|down
+#   up    starts what is not running and prints the command to submit a job with
+#   down  stops everything
+# The Python workers get the environment of `up`: give it LEDGER_DSN, SOURCE_AWS_* and DESTINATION_AWS_* as for a run.
+#
+# Environment: SPARK_FOLDER (logs and work), SPARK_PORT (7077), SPARK_UI_PORT (8080), WORKER_POOL_PORT (50000), CORES (2),
+# WORKER_MEMORY (2g), PYTHON (the one s3ferry is installed for).
+# Needs Linux and Java 11 or 17. Spark itself comes from PyPI, into the cache of the tools.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=local/install_tools.sh
+. "$here/../../local/install_tools.sh"
+# shellcheck source=deploy/processes.sh
+. "$here/../processes.sh"
+
+version=3.5.0
+folder=${SPARK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/spark}
+port=${SPARK_PORT:-7077}
+ui_port=${SPARK_UI_PORT:-8080}
+pool_port=${WORKER_POOL_PORT:-50000}
+cores=${CORES:-2}
+python=${PYTHON:-$(command -v python3)}
+export SPARK_HOME=$cache/spark-$version/pyspark
+export SPARK_LOCAL_IP=127.0.0.1
+
+registered() {
+  "$python" - "$ui_port" <<'PY'
+import json, sys, urllib.request
+try:
+    with urllib.request.urlopen(f"http://localhost:{sys.argv[1]}/json/", timeout=2) as answer:
+        print(json.load(answer)["aliveworkers"])
+except OSError:
+    print(0)
+PY
+}
+
+up() {
+  command -v java >/dev/null || fail "java is not installed; Spark $version needs Java 11 or 17"
+  "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
+    || fail "$python has no s3ferry: set PYTHON to that of the environment it is installed in"
+  install_tools "$here/tools.txt" "$python" spark
+  mkdir -p "$folder/work"
+  start master bash "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master \
+    --host localhost --port "$port" --webui-port "$ui_port"
+  start worker bash "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host localhost \
+    --webui-port 0 --cores "$cores" --memory "${WORKER_MEMORY:-2g}" --work-dir "$folder/work" "spark://localhost:$port"
+  start worker-pool-1 "$python" -m pipeline.worker_pool "--address=127.0.0.1:$pool_port"
+  for _ in $(seq 120); do
+    if [ "$(registered)" -ge 1 ]; then
+      echo "Spark $version runs with a worker of $cores cores: http://localhost:$ui_port"
+      echo "s3ferry run --runner=SparkRunner --spark_master_url=spark://localhost:$port \\"
+      echo "  --environment_config=localhost:$pool_port --manifest=s3://… --destination=s3://…"
+      return
+    fi
+    sleep 0.5
+  done
+  fail "the worker did not register within a minute; see $folder/*.out"
+}
+
+case ${1:-} in
+  up | down) "$1" ;;
+  *) fail "say up or down" ;;
+esac
