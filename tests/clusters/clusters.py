@@ -114,6 +114,36 @@ def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
 
 
 @contextmanager
+def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
+    """deploy/spark/local_cluster.sh on free ports; yields the flags of a run on it."""
+    script = DEPLOY / "spark" / "local_cluster.sh"
+    port, pool_port = free_port(), free_port()
+    environment = {
+        **os.environ,
+        **worker_environment,
+        "SPARK_FOLDER": str(folder),
+        "SPARK_PORT": str(port),
+        "SPARK_UI_PORT": str(free_port()),
+        "WORKER_POOL_PORT": str(pool_port),
+        "PYTHON": sys.executable,
+        "PYTHONPATH": str(DEPLOY.parent),
+    }
+    try:
+        up = subprocess.run(
+            [script, "up"], check=False, env=environment, capture_output=True, text=True, timeout=START_S
+        )
+        assert up.returncode == 0, up.stdout + up.stderr
+        master = f"spark://localhost:{port}"
+        yield (
+            "--runner=SparkRunner",
+            f"--spark_master_url={master}",
+            f"--environment_config=localhost:{pool_port}",
+        )
+    finally:
+        subprocess.run([script, "down"], check=False, env=environment, timeout=START_S)
+
+
+@contextmanager
 def worker_pool(folder: Path, environment: Mapping[str, str]) -> Iterator[str]:
     """One more pool of Python workers, with an environment of its own; yields the address for one TaskManager."""
     port = free_port()

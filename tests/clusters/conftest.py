@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.clusters.clusters import CACHE, FLINK_JAR, Cluster, job_server_folder, need, running_flink
+from tests.clusters.clusters import (
+    CACHE,
+    FLINK_JAR,
+    SPARK_JAR,
+    Cluster,
+    job_server_folder,
+    need,
+    running_flink,
+    running_spark,
+)
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import ferry, fresh_ledger, module_ferry, proxied
 from tests.integration.ledger import Ledger
@@ -37,3 +46,12 @@ def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str
     need("Flink (deploy/flink/local_cluster.sh)", there=any((CACHE / "tools").glob("flink-*")))
     with running_flink(tmp_path_factory.mktemp("flink"), worker_environment) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[tuple[str, ...]]:
+    """Flags of a run on a standalone Spark cluster: a master, a worker of two cores and a Python worker."""
+    job_server_folder(SPARK_JAR)
+    need("Spark (deploy/spark/local_cluster.sh)", there=any((CACHE / "tools").glob("spark-*")))
+    with running_spark(tmp_path_factory.mktemp("spark"), worker_environment) as flags:
+        yield flags

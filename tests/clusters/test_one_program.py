@@ -47,7 +47,18 @@ def spark_local(request: pytest.FixtureRequest) -> Told:
     return ("--runner=SparkRunner", "--spark_master_url=local[2]"), {JOB_SERVERS: str(folder)}
 
 
-RUNNERS: tuple[Callable[[pytest.FixtureRequest], Told], ...] = (direct, flink_batch, flink_streaming, spark_local)
+def spark_cluster(request: pytest.FixtureRequest) -> Told:
+    flags: tuple[str, ...] = request.getfixturevalue("spark")
+    return flags, {JOB_SERVERS: str(job_server_folder(SPARK_JAR))}
+
+
+RUNNERS: tuple[Callable[[pytest.FixtureRequest], Told], ...] = (
+    direct,
+    flink_batch,
+    flink_streaming,
+    spark_local,
+    spark_cluster,
+)
 
 
 @dataclass(frozen=True)
