@@ -71,3 +71,10 @@ def test_an_error_of_nobody_we_know_breaks_the_run_and_is_quoted() -> None:
     )
     assert type(found) is RunBroken
     assert found.message == "the graph failed: RuntimeError: ZeroDivisionError: division by zero"
+
+
+def test_workers_without_the_package_are_said_to_lack_it() -> None:
+    said = "java.lang.RuntimeException: ...\nModuleNotFoundError: No module named 'transforms'\n\nsome more"
+    failure = failure_in(RuntimeError(said))
+    assert isinstance(failure, RunBroken)
+    assert "s3ferry is not installed for the workers" in failure.message
