@@ -78,8 +78,6 @@ def flink_args(given: Sequence[str], cluster: FlinkCluster | None, jars: Sequenc
     wanted: dict[str, object] = {
         # a branch that is slow must not hold up another through a shared, bounded buffer
         "execution_mode_for_batch": "BATCH_FORCED",
-        "number_of_execution_retries": 2,
-        "execution_retry_delay": 1_000,
         "environment_cache_millis": _KEEP_WORKERS_MS,
     }
     if _named(given, "streaming"):

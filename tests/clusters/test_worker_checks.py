@@ -38,7 +38,6 @@ def run_with(tmp_path: Path, flink: Cluster, minio: S3Server, cluster_ledger: Le
                 f"--environment_config={address}",
                 "--parallelism=1",
                 "--environment_cache_millis=1000",
-                "--runner_option=number_of_execution_retries=0",
                 "--log_level=WARNING",
             )
         assert keys_of(minio.client(), target) == []
