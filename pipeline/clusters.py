@@ -20,8 +20,8 @@ WORKER_POOL = "localhost:50000"
 JOB_SERVERS = "S3FERRY_JOB_SERVERS"
 """The environment variable that names a folder of job-server jars."""
 _ASK_S = 10.0
-_KEEP_WORKERS_MS = 60_000
-"""How long a cluster keeps idle Python workers for the next stage, and after the job."""
+_KEEP_WORKERS_MS = 10_000
+"""How long a cluster keeps idle Python workers for the next stage. Below its delay of restarts, or dead ones stay."""
 _LOCAL_MASTERS = ("[local]", "[auto]")
 
 

@@ -83,7 +83,7 @@ classloader.check-leaked-classloader: false
 # a job that loses a worker or a TaskManager starts its tasks again; each task that was lost counts as an attempt
 restart-strategy.type: fixed-delay
 restart-strategy.fixed-delay.attempts: 6
-restart-strategy.fixed-delay.delay: 1 s
+restart-strategy.fixed-delay.delay: 15 s
 # a TaskManager that is gone is noticed within seconds
 heartbeat.interval: 2000
 heartbeat.timeout: 10000
