@@ -8,7 +8,7 @@
 # The workers get the environment of `up`: give it LEDGER_DSN, SOURCE_AWS_* and DESTINATION_AWS_* as for a run.
 #
 # Environment: FLINK_FOLDER (configuration and logs), FLINK_PORT (8081), FLINK_RPC_PORT (6123), WORKER_POOL_PORT (50000),
-# TASK_MANAGERS (2), SLOTS (2), TASK_MANAGER_MEMORY (1536m), PYTHON (the one s3ferry is installed for).
+# TASK_MANAGERS (2), SLOTS (2), TASK_MANAGER_MEMORY (1536m), RESTARTS (6, of the tasks of one job), PYTHON (the one s3ferry is installed for).
 # Needs Linux and Java 11 or 17. Flink itself comes from PyPI, into the cache of the tools.
 set -euo pipefail
 
@@ -82,7 +82,7 @@ classloader.resolve-order: parent-first
 classloader.check-leaked-classloader: false
 # a job that loses a worker or a TaskManager starts its tasks again; each task that was lost counts as an attempt
 restart-strategy.type: fixed-delay
-restart-strategy.fixed-delay.attempts: 6
+restart-strategy.fixed-delay.attempts: ${RESTARTS:-6}
 restart-strategy.fixed-delay.delay: 15 s
 # a TaskManager that is gone is noticed within seconds
 heartbeat.interval: 2000

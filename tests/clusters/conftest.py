@@ -48,6 +48,17 @@ def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str
         yield cluster
 
 
+@pytest.fixture(scope="module")
+def flink_without_restarts(
+    tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]
+) -> Iterator[Cluster]:
+    """The same for jobs that cannot succeed: the first failure is the last."""
+    job_server_folder(FLINK_JAR)
+    need("Flink (deploy/flink/local_cluster.sh)", there=any((CACHE / "tools").glob("flink-*")))
+    with running_flink(tmp_path_factory.mktemp("flink"), {**worker_environment, "RESTARTS": "0"}) as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[tuple[str, ...]]:
     """Flags of a run on a standalone Spark cluster: a master, a worker of two cores and a Python worker."""
