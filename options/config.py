@@ -98,8 +98,15 @@ class VerifyOptions:
 
     destination_manifest: str | None = None
     """An inventory of the destination, joined with the source's; None asks the destination object by object."""
+    list_destination: bool = False
+    """A listing of the destination takes the place of its inventory."""
     deep: bool = False
     adopt: bool = False
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether what the destination holds is known before its objects are looked at."""
+        return self.destination_manifest is not None or self.list_destination
 
 
 @dataclass(frozen=True, slots=True)

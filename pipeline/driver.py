@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ledger import accounting, destination_rows, leases, queries, runs
@@ -30,7 +31,7 @@ from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
 from pipeline.commands.dsn import named_dsn
-from pipeline.export.run_files import RESTORE, RETRY, export_dead, require_folder
+from pipeline.export.run_files import EXTRA, RESTORE, RETRY, export_dead, require_folder
 from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
@@ -252,10 +253,8 @@ class _Run:
 
         def graphs() -> None:
             try:
-                if self._destination_manifest is not None:
-                    session.call(lambda conn: destination_rows.make_room(conn, self._ref))
-                    [files] = whole_files(len(self._destination_manifest.files))
-                    run_graph(self._config, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
+                if self._is_joined:
+                    self._load_destination(session, job)
                 for number in range(len(slices)):
                     if self._stopped is None:
                         graph(number)
@@ -270,6 +269,20 @@ class _Run:
                 thread.join(timeout=watch.look())
         if thread.error is not None:
             raise failure_in(thread.error)
+
+    @property
+    def _is_joined(self) -> bool:
+        return self._config.verify is not None and self._config.verify.is_joined
+
+    def _load_destination(self, session: LedgerSession, job: JobContext) -> None:
+        """What the destination holds into the ledger, from its inventory or a listing. Repeatable."""
+        session.call(lambda conn: destination_rows.make_room(conn, self._ref))
+        if self._destination_manifest is not None:
+            [files] = whole_files(len(self._destination_manifest.files))
+            run_graph(self._config, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
+            return
+        for objects in self._preflight.destination_listing():
+            session.call(partial(destination_rows.keep_listed, ref=self._ref, objects=objects))
 
     # account
 
@@ -324,20 +337,23 @@ class _Run:
         except S3ferryError as error:
             remedy = f"the run has ended and is recorded: write the files with `s3ferry ledger export {summary.run_id}`"
             return summary, RunBroken(f"--export: {error.message}; {remedy}")
-        return (
-            dataclasses.replace(summary, retry_manifest=written.path(RETRY), restore_manifest=written.path(RESTORE)),
-            None,
+        with_paths = dataclasses.replace(
+            summary,
+            retry_manifest=written.path(RETRY),
+            restore_manifest=written.path(RESTORE),
+            extra_manifest=written.path(EXTRA),
         )
+        return with_paths, None
 
     def _with_findings(self, conn: Connection, summary: Summary, *, whole: bool) -> Summary:
         """The summary of a verification, with what its rows alone do not tell; `whole`: it saw all of them."""
         unadopted = queries.same_but_not_verified(conn, self._ref)
-        if self._destination_manifest is None or not whole:
+        if not self._is_joined or not whole:
             return dataclasses.replace(summary, unadopted_objects=unadopted)
         found = destination_rows.extras(conn, self._ref)
         if found.objects:
             _LOGGER.warning(
-                "%d objects of the destination's inventory are not in the source's, such as %s",
+                "%d objects at the destination are not in the source's inventory, such as %s",
                 found.objects,
                 ", ".join(found.examples),
             )

@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ledger.destination_rows import ListedObject
 from ledger.leases import RunRef
 from ledger.queries import VerifiedRow
 from model.errors import InvalidInput, RunBroken, TransferError
@@ -17,10 +18,11 @@ from model.objects import InventoryRow
 from options.config import EndpointOptions, JobConfig
 from storage.capabilities import probe_destination, probe_reads
 from storage.client import S3Client
-from storage.config import Capabilities
+from storage.config import DESTINATION, Capabilities
 from storage.copier import CopyMode
 from storage.credentials import make_session
 from storage.engine import Engine
+from storage.errors import map_boto
 from storage.inventory.errors import CorruptInventoryFile
 from storage.inventory.location import InventoryStore, LocalInventoryStore, Location, parse_location
 from storage.inventory.manifest import Manifest, load_manifest, resolve_latest
@@ -163,6 +165,18 @@ class Preflight:
                         if isinstance(row, InventoryRow):
                             return row.bucket
         raise InvalidInput(f"{manifest.uri} names no bucket and no object: give a manifest with rows")
+
+    def destination_listing(self) -> Iterator[list[ListedObject]]:
+        """What the destination lists below its prefix, 1,000 objects at a time. Raises by meaning, as `map_boto`."""
+        destination = self._config.destination
+        paginator = self._destination_control.get_paginator("list_objects_v2")
+        pages = iter(paginator.paginate(Bucket=destination.bucket, Prefix=destination.prefix))
+        what = f"ListObjectsV2 {destination.bucket}/{destination.prefix}"
+        while (page := map_boto(lambda: next(pages, None), side=DESTINATION, what=what)) is not None:
+            yield [
+                ListedObject(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"') or None)
+                for entry in page.get("Contents", [])
+            ]
 
     def missing_at_destination(self, rows: Sequence[VerifiedRow]) -> int:
         """How many of these verified objects the destination no longer holds as they were recorded."""
