@@ -80,6 +80,15 @@ def write_counts(
         )
 
 
+def gap_query(run_id: int) -> str:
+    """What shows a user the gaps of a run, file by file, in SQL on one line."""
+    return (
+        "SELECT file_number, min(file_key) AS file, sum(rows) AS rows_read, (SELECT sum(objects) FROM manifest_counts c"  # noqa: S608
+        " WHERE c.run_id = f.run_id AND c.file_number = f.file_number) AS accounted_for FROM manifest_files f"
+        f" WHERE run_id = {run_id} GROUP BY run_id, file_number ORDER BY file_number;"
+    )
+
+
 def reconcile(conn: Connection, ref: RunRef) -> list[Gap]:
     """Where this run's rows do not add up, in order of input file; empty when all do. Repeatable.
 

@@ -26,7 +26,8 @@ class EndpointOptions:
 class InventoryOptions:
     """What to read and how."""
 
-    manifest: str = ""
+    manifests: tuple[str, ...] = ()
+    """One or more; the rows of all are one run."""
     csv_key_encoding: str = "plus"
     skip_bad_files: bool = False
     spool_dir: str | None = None

@@ -65,11 +65,11 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
     try:
         manifest = preflight.manifest()
         destination_manifest = preflight.destination_manifest()
-        source_bucket = preflight.source_bucket(manifest)
+        source_buckets = preflight.source_buckets(manifest)
         migrate(dsn)
-        ref = runs.start_run(dsn, _run_start(config, manifest, job_id(config, source_bucket)))
+        ref = runs.start_run(dsn, _run_start(config, manifest, job_id(config, source_buckets)))
         _LOGGER.info("run %d (%s) of job %s: %s", ref.run_id, _kind(config), ref.job, manifest.uri)
-        inputs = _Inputs(manifest, source_bucket, destination_manifest)
+        inputs = _Inputs(manifest, source_buckets[0], destination_manifest)
         return _Run(config, inputs, ref, dsn, preflight, worker_command, began).execute()
     finally:
         preflight.close()
@@ -300,6 +300,8 @@ class _Run:
             gaps = []
         for gap in gaps:
             _LOGGER.error("the accounts do not balance: %s", gap)
+        if gaps:
+            _LOGGER.error("what was read and what is accounted for: %s", accounting.gap_query(self._ref.run_id))
         open_gaps = tuple(Gap(gap.file_number, gap.expected, gap.found) for gap in gaps)
         strict = self._config.run.strict_source
         code = exit_code(counts, open_gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)

@@ -18,7 +18,7 @@ from ledger.digest import ENCODING, RecordsDigest, records_digest, stored_digest
 from ledger.retry import repeat
 from ledger.runs import RunStatus, run_status
 from model.errors import InvalidInput, RunBroken
-from model.outcome import Outcome
+from model.outcome import Outcome, RunKind
 from model.status import DEAD, RETRIED, Status
 from options.redaction import redactor
 from pipeline.export import formats
@@ -129,9 +129,10 @@ class _Export:
         )
         self._write_manifest(RETRY, RETRIED)
         self._write_manifest(RESTORE, frozenset({Status.ARCHIVED}))
-        destination = cast("dict[str, str]", self._run.options["destination"])
-        extra = exports.extra_names(self._conn, self._run.run_id, destination["bucket"])
-        self._write_rows(EXTRA, extra, lambda file, rows: formats.write_manifest(file, rows, versions=False))
+        if self._run.kind is RunKind.VERIFY:
+            destination = cast("dict[str, str]", self._run.options["destination"])
+            extra = exports.extra_names(self._conn, self._run.run_id, destination["bucket"])
+            self._write_rows(EXTRA, extra, lambda file, rows: formats.write_manifest(file, rows, versions=False))
         return Exported(self._folder, dict(self._files))
 
     def everything(self, record_format: str) -> Exported:

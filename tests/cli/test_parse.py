@@ -23,7 +23,7 @@ GOOD = ("--manifest=s3://inv/cfg/manifest.json", "--destination=s3://dst/prefix/
 
 def test_without_further_flags_every_option_has_the_default_of_the_config() -> None:
     assert parse_run(GOOD) == JobConfig(
-        inventory=InventoryOptions(manifest="s3://inv/cfg/manifest.json"),
+        inventory=InventoryOptions(manifests=("s3://inv/cfg/manifest.json",)),
         destination=DestinationOptions(bucket="dst", prefix="prefix/"),
     )
 
@@ -69,7 +69,7 @@ def test_every_flag_lands_in_its_option() -> None:
             "arn:aws:iam::123456789012:role/write",
             "path",
         ),
-        inventory=InventoryOptions("s3://inv/cfg/latest", "percent", True, "/spool"),
+        inventory=InventoryOptions(("s3://inv/cfg/latest",), "percent", True, "/spool"),
         destination=DestinationOptions("dst", "a/b"),
         routing=RoutingOptions(2 * 1024**2, 10**9, 100, 1024**3, 2, 64 * 1024**2, 1000, "source", 500),
         copy=CopyPolicy(
@@ -119,8 +119,15 @@ def test_digests_are_known_in_any_case_and_order(given: str, read: str) -> None:
 
 
 def test_a_local_manifest_is_taken_as_it_is() -> None:
-    assert parse_run(["--manifest=data/my inventory/manifest.json", GOOD[1]]).inventory.manifest == (
-        "data/my inventory/manifest.json"
+    assert parse_run(["--manifest=data/my inventory/manifest.json", GOOD[1]]).inventory.manifests == (
+        "data/my inventory/manifest.json",
+    )
+
+
+def test_several_manifests_are_kept_in_their_order() -> None:
+    assert parse_run([*GOOD, "--manifest=s3://inv/another/latest"]).inventory.manifests == (
+        "s3://inv/cfg/manifest.json",
+        "s3://inv/another/latest",
     )
 
 
