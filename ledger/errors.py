@@ -36,6 +36,13 @@ _RETRY_STATES = frozenset(
 )
 _POISON_CLASSES = ("22", "23", "54")
 _REFUSED_AT_LOGIN = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+_NO_CONNECTION_LEFT = (
+    "too many clients",
+    "too many connections",
+    "connection slots are reserved",
+    "no more connections allowed",  # PgBouncer's words
+)
+_MORE_CONNECTIONS = "let the ledger's server, database, role or pooler take more connections"
 _REMEDIES = {
     "28": "check the user and password of LEDGER_DSN",
     "3D": "create the database LEDGER_DSN names",
@@ -44,7 +51,8 @@ _REMEDIES = {
     "42703": "run `s3ferry ledger migrate`",
     "42704": "run `s3ferry ledger migrate`",
     "53100": "free space on the ledger's disk",
-    "53": "give the ledger's server more memory or connections",
+    "53300": _MORE_CONNECTIONS,
+    "53": "give the ledger's server more memory",
     "25006": "let LEDGER_DSN name the primary (target_session_attrs=read-write)",
 }
 
@@ -84,15 +92,19 @@ def unavailable(error: Exception, tried_s: float) -> RunBroken:
 def _without_state(error: psycopg.Error) -> Meaning:
     if isinstance(error, psycopg.DataError):
         return Meaning.POISON
-    if isinstance(error, psycopg.OperationalError):
-        # libpq gives no SQLSTATE for a failed log-in, only the server's words.
-        return Meaning.BROKEN if any(words in str(error) for words in _REFUSED_AT_LOGIN) else Meaning.RETRY
-    return Meaning.RETRY if isinstance(error, psycopg.InterfaceError) else Meaning.BROKEN
+    # libpq gives no SQLSTATE for a failed log-in, only the server's words.
+    if any(words in str(error) for words in _REFUSED_AT_LOGIN):
+        return Meaning.BROKEN
+    # Lost connections, and answers psycopg makes no sense of: a pooler whose server died says so twice.
+    return Meaning.RETRY
 
 
 def _remedy(error: Exception) -> str:
     state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
     text = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
+    if text is None and any(words in str(error) for words in _NO_CONNECTION_LEFT):
+        # libpq gives no SQLSTATE for a connection that was refused.
+        text = _MORE_CONNECTIONS
     return f"; {text}" if text else ""
 
 
