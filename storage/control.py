@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from storage.client import CHANGING, Permit, always
 from storage.config import StoreConfig
 from storage.credentials import region_of
 
@@ -14,8 +15,8 @@ _CONTROL_READ_TIMEOUT_S = 300.0
 """CompleteMultipartUpload of 10,000 parts may take minutes before its answer starts."""
 
 
-def make_control_client(store: StoreConfig, session: botocore.session.Session) -> Any:
-    """A thread-safe boto3 S3 client of one side.
+def make_control_client(store: StoreConfig, session: botocore.session.Session, permit: Permit = always) -> Any:
+    """A thread-safe boto3 S3 client of one side. `permit` is asked before each sending of what changes something.
 
     Checksums are sent only where we put them ourselves: SDK defaults break several S3-compatible
     servers (boto3 issue 4400).
@@ -26,7 +27,7 @@ def make_control_client(store: StoreConfig, session: botocore.session.Session) -
     addressing = store.addressing
     if addressing == "auto":
         addressing = "path" if store.endpoint_url else "virtual"
-    return boto3.session.Session(botocore_session=session).client(
+    client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=region_of(store, session),
@@ -42,3 +43,10 @@ def make_control_client(store: StoreConfig, session: botocore.session.Session) -
             response_checksum_validation="when_required",
         ),
     )
+
+    def ask(request: Any, **_: object) -> None:
+        if request.method in CHANGING:
+            permit()
+
+    client.meta.events.register("before-send.s3", ask)
+    return client

@@ -20,7 +20,7 @@ from model.errors import RunBroken, S3ferryError
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.values import failure_limit
-from storage.client import S3Client
+from storage.client import Permit, S3Client, always
 from storage.config import StoreConfig
 from storage.control import make_control_client
 from storage.copier import CopyContext, CopyRules
@@ -70,7 +70,9 @@ class Worker:
         )
         self.engine = Engine()
         source, self.source_control = open_client(store_config(config.source, config), endpoint_limits[0])
-        destination, control = open_client(store_config(config.destination_endpoint, config), endpoint_limits[1])
+        destination, control = open_client(
+            store_config(config.destination_endpoint, config), endpoint_limits[1], self._permit
+        )
         self.copies = CopyContext(
             source=source,
             destination=destination,
@@ -127,6 +129,9 @@ class Worker:
                 # a call to the ledger would hold the loop up
                 threading.Thread(target=self._request_stop, daemon=True).start()
 
+    def _permit(self) -> None:
+        self.ledger.require_lease()
+
     def _request_stop(self) -> None:
         """Tell the other workers, and the driver why rows are left."""
         run_id = self.job.run.run_id
@@ -146,10 +151,10 @@ class Worker:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
-def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:
-    """The data-plane client and the boto3 client of one endpoint."""
+def open_client(store: StoreConfig, limit: EndpointLimit, permit: Permit = always) -> tuple[S3Client, Any]:
+    """The data-plane client and the boto3 client of one endpoint; `permit` as in `S3Client`."""
     session = make_session(store)
-    control = make_control_client(store, session)
+    control = make_control_client(store, session, permit)
     signer = Signer(session, region_of(store, session), store.side)
     timeouts: dict[str, Any] = {
         "connect_timeout_s": store.connect_timeout_s,
@@ -158,7 +163,7 @@ def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any
     }
     fast = make_transport(store.transport, **timeouts)
     careful = fast if store.transport in VERBATIM else VerbatimTransport(**timeouts)
-    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit), control
+    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit, permit), control
 
 
 class _Shared:
