@@ -16,7 +16,7 @@ from typing import Any
 from ledger import runs
 from ledger.dsn import ledger_dsn
 from ledger.session import LedgerSession
-from model.errors import RunBroken, S3ferryError
+from model.errors import LeaseLost, RunBroken, S3ferryError
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.values import failure_limit
@@ -103,7 +103,7 @@ class Worker:
             lease_ttl_s=config.ledger.lease_ttl_s,
             worker_id=f"{socket.gethostname()}-{os.getpid()}",
             on_stop=self.stop,
-            on_lease_lost=self.engine.cancel_all,
+            on_lease_lost=self._lose,
         )
         self.ledger.report(self.counters)
         spare_collector()
@@ -128,6 +128,12 @@ class Worker:
                 self.admission.stop(MAX_FAILURES)
                 # a call to the ledger would hold the loop up
                 threading.Thread(target=self._request_stop, daemon=True).start()
+
+    def _lose(self) -> None:
+        """The lease is lost: what is under way ends at once."""
+        run = self.job.run
+        line = f"run {run.run_id} of job {run.job} lost its lease, or could not renew it in time: it stops here"
+        self.engine.cancel_all(LeaseLost(line))
 
     def _permit(self) -> None:
         self.ledger.require_lease()
