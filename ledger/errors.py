@@ -36,13 +36,14 @@ _RETRY_STATES = frozenset(
 )
 _POISON_CLASSES = ("22", "23", "54")
 _REFUSED_AT_LOGIN = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
-_NO_CONNECTION_LEFT = (
-    "too many clients",
-    "too many connections",
-    "connection slots are reserved",
-    "no more connections allowed",  # PgBouncer's words
-)
-_MORE_CONNECTIONS = "let the ledger's server, database, role or pooler take more connections"
+_STATES_BY_WORDS = {
+    "too many clients": "53300",
+    "too many connections": "53300",
+    "connection slots are reserved": "53300",
+    "no more connections allowed": "53300",  # PgBouncer's words
+    "No space left on device": "53100",
+}
+"""libpq gives no SQLSTATE where a connection was refused."""
 _REMEDIES = {
     "28": "check the user and password of LEDGER_DSN",
     "3D": "create the database LEDGER_DSN names",
@@ -51,7 +52,7 @@ _REMEDIES = {
     "42703": "run `s3ferry ledger migrate`",
     "42704": "run `s3ferry ledger migrate`",
     "53100": "free space on the ledger's disk",
-    "53300": _MORE_CONNECTIONS,
+    "53300": "let the ledger's server, database, role or pooler take more connections",
     "53": "give the ledger's server more memory",
     "25006": "let LEDGER_DSN name the primary (target_session_attrs=read-write)",
 }
@@ -85,8 +86,7 @@ def broken(error: Exception) -> RunBroken:
 def unavailable(error: Exception, tried_s: float) -> RunBroken:
     """What `error` is after `tried_s` seconds of repetition: LedgerUnavailable, or RunBroken on a full disk."""
     line = f"the ledger did not answer for {tried_s:.0f} s: {_line(error)}{_remedy(error)}"
-    full = isinstance(error, psycopg.Error) and error.sqlstate == "53100"
-    return RunBroken(line) if full else LedgerUnavailable(line)
+    return RunBroken(line) if _state(error) == "53100" else LedgerUnavailable(line)
 
 
 def _without_state(error: psycopg.Error) -> Meaning:
@@ -99,12 +99,15 @@ def _without_state(error: psycopg.Error) -> Meaning:
     return Meaning.RETRY
 
 
+def _state(error: Exception) -> str:
+    """The SQLSTATE, or what the server's words say; "" where neither tells."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state or next((state for words, state in _STATES_BY_WORDS.items() if words in str(error)), "")
+
+
 def _remedy(error: Exception) -> str:
-    state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
+    state = _state(error)
     text = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
-    if text is None and any(words in str(error) for words in _NO_CONNECTION_LEFT):
-        # libpq gives no SQLSTATE for a connection that was refused.
-        text = _MORE_CONNECTIONS
     return f"; {text}" if text else ""
 
 

@@ -14,7 +14,7 @@ from ledger.schema import migrate
 from tests.fixtures.compare import differences, keys_of
 from tests.fixtures.full_disk import SmallDisk, small_disk
 from tests.fixtures.pgbouncer import pgbouncer_before
-from tests.fixtures.roles import two_roles
+from tests.fixtures.roles import TwoRoles, two_roles
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Command, Finished
@@ -75,10 +75,10 @@ def middle(minio: S3Server, proxied: MakeProxy, ferry: MakeFerry) -> Callable[..
     return lambda ledger, dsn=None: Middle(minio, proxied(minio), ferry, ledger, dsn)
 
 
-def administer(ledger: Ledger, statement: str) -> None:
-    """One statement, by the administrator."""
+def administer(ledger: Ledger, statement: str) -> int:
+    """One statement, by the administrator; how many rows it gave."""
     with psycopg.connect(ledger.dsn, autocommit=True) as admin:
-        admin.execute(statement)
+        return admin.execute(statement).rowcount
 
 
 def test_connections_that_die_behind_a_pooler_cost_nothing(
@@ -87,43 +87,50 @@ def test_connections_that_die_behind_a_pooler_cost_nothing(
     with pgbouncer_before(ledger.dsn, tmp_path) as pooler:
         case = middle(ledger, pooler.dsn(ledger.dsn))
         running = case.start()
-        administer(ledger, RUNS)
+        assert administer(ledger, RUNS) > 0
         case.open()
-        running.until(lambda: "trying again" in running.stderr, "the run has noticed")
         case.has_all(running.wait())
         assert pooler.transactions(ledger.dsn) > 10
 
 
-def test_a_run_waits_for_a_connection_at_its_start_and_in_the_middle(
-    middle: Callable[..., Middle], postgres_uri: str
-) -> None:
-    """The daily role has no connection left; the administrator watches."""
+@pytest.fixture
+def roles(postgres_uri: str) -> Iterator[TwoRoles]:
     with two_roles(postgres_uri) as roles:
-        ledger = Ledger(make_conninfo(postgres_uri, dbname="ferry"))
-        case = middle(ledger, roles.run_dsn)
-        administer(ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
-        running = case.user.start(case.manifest, f"s3://{case.target}")
-        running.until(lambda: "too many connections" in running.stderr, "the start has noticed")
-        administer(ledger, "ALTER ROLE ferry_run CONNECTION LIMIT -1")
-        case.has_all(running.wait())
+        yield roles
 
-        case = middle(ledger, roles.run_dsn)
-        ledger_before = ledger.count()
-        rule, opened = gate(lambda request: request.bucket == case.target and request.method == "PUT", OBJECTS // 3)
-        case.proxy.rule = rule
-        running = case.user.start(case.manifest, f"s3://{case.target}")
-        running.until(lambda: ledger.count() > ledger_before, "some rows are recorded")
-        seen = len(running.stderr)
-        administer(ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
-        administer(ledger, RUNS)
-        opened.set()
-        running.until(lambda: "too many connections" in running.stderr[seen:], "the run has noticed")
-        administer(ledger, "ALTER ROLE ferry_run CONNECTION LIMIT -1")
-        run = running.wait()
-        assert (run.code, run.statuses) == (0, {"VERIFIED": OBJECTS}), run.explain()
-        assert ledger.count() == ledger_before + OBJECTS
-        assert case.proxy.writes(case.target) == dict.fromkeys(case.scene.keys, 1)
-        case.is_copied()
+
+@pytest.fixture
+def daily(middle: Callable[..., Middle], roles: TwoRoles, postgres_uri: str) -> Middle:
+    """Runs of the role that owns nothing; the administrator watches."""
+    return middle(Ledger(make_conninfo(postgres_uri, dbname="ferry")), roles.run_dsn)
+
+
+def test_a_run_that_finds_no_connection_left_waits_for_one(daily: Middle) -> None:
+    administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
+    running = daily.user.start(daily.manifest, f"s3://{daily.target}")
+    running.until(lambda: "too many connections" in running.stderr, "the start has noticed")
+    administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT -1")
+    daily.has_all(running.wait())
+
+
+def test_a_run_that_never_gets_a_connection_says_what_is_missing(daily: Middle) -> None:
+    administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
+    run = daily.user.run(daily.manifest, f"s3://{daily.target}")
+    assert run.code == 3, run.explain()
+    last = run.stderr.splitlines()[-1]
+    assert last.startswith("s3ferry: the ledger did not answer for 30 s: ")
+    assert last.endswith("let the ledger's server, database, role or pooler take more connections")
+    assert keys_of(daily.server.client(), daily.target) == []
+
+
+def test_connections_that_are_lost_when_none_is_left_are_waited_for(daily: Middle) -> None:
+    running = daily.start()
+    administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
+    assert administer(daily.ledger, RUNS) > 0
+    daily.open()
+    running.until(lambda: "too many connections" in running.stderr, "the run has noticed")
+    administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT -1")
+    daily.has_all(running.wait())
 
 
 def test_a_table_that_is_locked_for_long_is_waited_for(middle: Callable[..., Middle], ledger: Ledger) -> None:
