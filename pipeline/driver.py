@@ -147,7 +147,7 @@ class _Run:
             lease_ttl_s=ledger.lease_ttl_s,
             worker_id="driver",
             on_stop=self._note_stop,
-            on_lease_lost=lambda: _LOGGER.error("the lease is lost: another run has taken over"),
+            on_lease_lost=lambda: _LOGGER.error("the lease is lost: nothing more is written under it"),
         )
 
     def _note_stop(self, reason: str) -> None:
@@ -268,7 +268,12 @@ class _Run:
             while thread.is_alive():
                 thread.join(timeout=watch.look())
         if thread.error is not None:
-            raise failure_in(thread.error)
+            failure = failure_in(thread.error)
+            if isinstance(failure, LeaseLost):
+                session.require_lease()
+                # a worker could not renew, but the run still holds its lease: it ends like any that broke
+                failure = RunBroken(f"a worker stopped: {failure.message}")
+            raise failure
 
     @property
     def _is_joined(self) -> bool:

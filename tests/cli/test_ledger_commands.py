@@ -6,12 +6,13 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from ledger import schema
 from ledger.accounting import InputFile, write_counts
 from ledger.connect import connect
 from ledger.digest import seal
 from ledger.leases import RunRef, release
 from ledger.runs import RunStart, drop_history, finish_run, start_run
-from ledger.schema import migrate
+from ledger.schema import Migration, migrate, migrations
 from ledger.writer import write_objects
 from model.outcome import Count, Outcome, RunKind
 from model.records import Tally
@@ -64,6 +65,17 @@ def run(ledger_dsn: str, monkeypatch: pytest.MonkeyPatch) -> RunRef:
     migrate(ledger_dsn)
     start = RunStart("nightly", "s3://inv/manifest.json", None, VERSION, {}, "aws", "dst", "prefix/")
     return start_run(ledger_dsn, start)
+
+
+def test_ledger_migrate_is_refused_under_a_run_it_would_break(
+    run: RunRef, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaking = Migration(9_001, "9001_breaking.sql", "ALTER TABLE objects DROP COLUMN md5", "x")
+    monkeypatch.setattr(schema, "migrations", lambda: (*migrations(), breaking))
+    assert main(["ledger", "migrate"]) == 4
+    line = capsys.readouterr().err
+    assert line.startswith("s3ferry: the ledger cannot be migrated (9001_breaking.sql) under run ")
+    assert line.endswith(f"or end it with `s3ferry stop {run.run_id}`\n")
 
 
 def test_status_shows_a_run(run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
