@@ -97,12 +97,7 @@ class Worker:
             bytes=Rate(self.limits.bytes_per_s),
         )
         self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
-        store = store_config(config.destination_endpoint, config)
-        self.multipart = Multipart(
-            self.copies,
-            self._threads,
-            lambda: make_control_client(store, make_session(store), self._permit, attempts=1),
-        )
+        self.multipart = Multipart(self.copies, self._threads, self._make_once)
         self.ledger = LedgerSession(
             dsn,
             job.run,
