@@ -322,12 +322,18 @@ class LedgerSession:
                 if wait is None:
                     raise unavailable(error, self._retry_for_s) from error
                 _LOG.warning("ledger: %s; trying again in %.1f s", " ".join(str(error).split()), wait)
-                time.sleep(wait)
-                if self._failure is not None:
-                    raise self._failure from error
-                if beating and self._renewing and time.monotonic() >= self._next_beat:
-                    # What keeps rows from their tables for long need not cost the lease.
-                    self._beat()
+                self._pause(wait, error, beating=beating)
+
+    def _pause(self, wait: float, error: Exception, *, beating: bool) -> None:
+        """Sleep, but renew the lease when it is time: what keeps rows from their tables for long need not cost it."""
+        until = time.monotonic() + wait
+        while (left := until - time.monotonic()) > 0:
+            beats = beating and self._renewing
+            time.sleep(max(0.0, min(left, self._next_beat - time.monotonic()) if beats else left))
+            if self._failure is not None:
+                raise self._failure from error
+            if beats and time.monotonic() >= self._next_beat:
+                self._beat()
 
     def _connection(self) -> Connection:
         if self._conn is None or self._conn.broken or self._conn.closed:
