@@ -54,6 +54,15 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
     assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", 5, 4)]
     [history] = ask(conn, "SELECT run_id, status, size")
     assert history[:2] == (1, "VERIFIED")
+    [run] = ask(conn, "SELECT run_id, kind")
+    assert (run[:2], run[4]) == ((1, "run"), "running")
+    assert ask(conn, "SELECT count(*) AS objects")[0][:2] == (2, "195 kB")
+    assert ask(conn, "SELECT destination_key, size, sha256") == []
+
+
+def test_there_are_ten_of_them() -> None:
+    section = GUIDE.partition("## Useful queries")[2].partition("\n## ")[0]
+    assert section.count("```sql") == 10
 
 
 def test_the_queries_about_a_verification_name_what_is_wrong_and_what_is_beside(
