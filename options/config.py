@@ -89,6 +89,8 @@ class CopyPolicy:
     """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
     recopy: bool = False
     """Copy what earlier runs verified, too."""
+    record_replaced: bool = False
+    """Look at the destination before each object is written."""
     retry_failed: bool = False
     """Copy only what an earlier run tried and did not bring to its end."""
 

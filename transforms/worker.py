@@ -91,6 +91,7 @@ class Worker:
                 source_etag_md5=config.copy.source_etag == "md5",
                 digests=kept_digests(config),
                 copy_mode=job.copy_mode,
+                record_replaced=config.copy.record_replaced,
             ),
             limits=self.limits,
             requests=Rate(self.limits.requests_per_s),

@@ -42,7 +42,7 @@ def test_every_flag_lands_in_its_option() -> None:
         --hash=md5,crc32c
         --attempts=3 --max_in_flight=10 --medium_in_flight=5 --parts_in_flight=2 --memory_budget=256MiB
         --connect_timeout=5 --idle_timeout=7.5 --transport=aiohttp
-        --part_layout=source --max_parts=500 --copy_mode=auto --recopy
+        --part_layout=source --max_parts=500 --copy_mode=auto --recopy --record_replaced
         --max_requests_per_s=100 --max_bytes_per_s=10MB
         --flush_rows=10 --flush_bytes=1MiB --flush_interval=0.5 --lease_ttl=30
         --job=nightly --runner=FnApiRunner --workers=3 --summary=- --max_failures=0.5% --strict_source --log_level=debug
@@ -90,6 +90,7 @@ def test_every_flag_lands_in_its_option() -> None:
             10_000_000.0,
             "md5,crc32c",
             "auto",
+            True,
             True,
         ),
         ledger=LedgerOptions(10, 1024**2, 0.5, 30.0),
