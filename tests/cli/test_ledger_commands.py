@@ -275,6 +275,23 @@ def test_check_says_that_the_history_was_dropped(
     assert "its history was dropped, so there is nothing to compare" in capsys.readouterr().out
 
 
+def test_history_is_dropped_only_when_told_to(
+    ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = str(ended.run_id)
+    assert main(["ledger", "drop", run_id]) == 0
+    assert main(["ledger", "check", run_id]) == 0
+    assert main(["ledger", "drop", run_id, "--yes"]) == 0
+    assert main(["ledger", "drop", run_id, "--yes"]) == 0
+
+    named, _, dropped, again = capsys.readouterr().out.splitlines()
+    assert named == f"run {run_id} has a history of 3 records; --yes drops it, s3ferry ledger export keeps it"
+    assert dropped == f"the history of run {run_id} is dropped: 3 records"
+    assert again == f"run {run_id} has no history any more"
+    with connect(ledger_dsn, "test") as connection:
+        assert connection.execute("SELECT count(*) FROM objects").fetchone() == (3,)
+
+
 def test_check_of_a_run_that_was_never_closed_says_so(
     run: RunRef, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
