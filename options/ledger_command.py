@@ -64,7 +64,7 @@ def ledger_help() -> str:
             "check    says whether the run's records are still those of its end; exit code 1 where they are not",
             "export   writes the run's records, SHA256SUMS, dead letters and manifests to a local folder; repeating",
             "         writes the same files",
-            "drop     drops the run's history (its rows in attempts) with --yes; the run, its counts, its digest and what",
+            "drop     drops the run's history (its rows in attempts) with --yes; the run, counts, digest and what",
             "         is known of each object stay; the ledger's owner alone can",
             "",
             "All take --log_level=LEVEL. The ledger is found through LEDGER_DSN or the PG* variables.",
