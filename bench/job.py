@@ -42,7 +42,7 @@ def start_job(dsn: str, config: JobConfig, manifest: Manifest) -> JobContext:
     run = start_run(
         dsn,
         RunStart(
-            job=f"bench-{uuid.uuid4().hex[:8]}",
+            job=config.run.job or f"bench-{uuid.uuid4().hex[:8]}",
             manifest=manifest.uri,
             manifest_checksum=manifest.checksum,
             package_version=VERSION,

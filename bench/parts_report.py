@@ -38,6 +38,33 @@ def ledger_text(result: Mapping[str, Any]) -> str:
     return f"{header(result, 'Rows into the ledger')}\n{about}\n\n{ledger_table(result)}"
 
 
+def scale_text(result: Mapping[str, Any]) -> str:
+    """The report of a ledger of many rows."""
+    rows = []
+    for run in result["runs"]:
+        millions = run["rows"] / 1e6
+        used = [run["bytes"][name][part] / _MIB / millions for name in run["bytes"] for part in ("rows", "indexes")]
+        rows.append(
+            [
+                f"{run['rows']:,}",
+                *(f"{size:,.0f}" for size in used),
+                f"{run['reconcile_s']:.1f}",
+                f"{run['digest_s']:.1f}",
+                f"{run['skipping_s']:.1f}",
+                f"{run['rows'] / run['skipping_s']:,.0f}",
+                f"{run['peak_main_rss_bytes'] / _MIB:,.0f}",
+                f"{run['peak_other_rss_bytes'] / _MIB:,.0f}",
+            ]
+        )
+    columns = [
+        "rows",
+        *("objects: rows, MiB per million", "indexes", "attempts of a run: rows, MiB per million", "indexes"),
+        *("reconciling s", "digest s", "passing over s", "rows/s", "driver RSS MiB", "largest worker RSS MiB"),
+    ]
+    about = f"One round, {result['workers']} workers; every row was VERIFIED by the run before and is SKIPPED."
+    return f"{header(result, 'A ledger of many rows')}\n{about}\n\n{table(columns, rows)}"
+
+
 def _medians(result: Mapping[str, Any], format: str, count: int) -> dict[str, float]:
     runs = [run for run in result["runs"] if (run["format"], run["rows"]) == (format, count)]
     return {name: median(run[name] for run in runs) for name, value in runs[0].items() if not isinstance(value, str)}

@@ -29,17 +29,18 @@ class InputFile(NamedTuple):
 class Gap(NamedTuple):
     """A difference that keeps a run from being a success. `status` None: rows read against rows counted.
 
-    With a status: rows counted as it (`expected`) against rows the ledger holds (`found`).
+    With a status: rows counted as it (`expected`) against rows the ledger holds (`found`). `unit` says what is counted.
     """
 
     file_number: int
     status: Status | None
     expected: int
     found: int
+    unit: str = "rows"
 
     def __str__(self) -> str:
         if self.status is None:
-            return f"input file {self.file_number}: {self.expected} rows read, {self.found} accounted for"
+            return f"input file {self.file_number}: {self.expected} {self.unit} read, {self.found} accounted for"
         return f"input file {self.file_number}: {self.expected} rows counted {self.status}, {self.found} in the ledger"
 
 
@@ -80,12 +81,22 @@ def write_counts(
         )
 
 
+def gap_query(run_id: int) -> str:
+    """What shows a user the gaps of a run, file by file, in SQL on one line."""
+    return (
+        "SELECT file_number, min(file_key) AS file, sum(rows) AS rows_read, (SELECT sum(objects) FROM manifest_counts c"  # noqa: S608
+        " WHERE c.run_id = f.run_id AND c.file_number = f.file_number) AS accounted_for FROM manifest_files f"
+        f" WHERE run_id = {run_id} GROUP BY run_id, file_number ORDER BY file_number;"
+    )
+
+
 def reconcile(conn: Connection, ref: RunRef) -> list[Gap]:
     """Where this run's rows do not add up, in order of input file; empty when all do. Repeatable.
 
-    Per file: rows read against the sum of all statuses. Per file and status that is kept row by row: rows
-    counted against rows in `attempts`, or in `dead_letters` where they could not be kept. Reads the whole
-    partition: give it a statement time-out of minutes.
+    Per file: rows read against the sum of all statuses, and, where they agree, bytes likewise. Bytes missing are a gap,
+    but rows may come without a size, and with `--on_change=copy` a size is that of what is there now. Per file and
+    status that is kept row by row: rows counted against rows in `attempts`, or in `dead_letters` where they could not
+    be kept. Reads the whole partition: give it a statement time-out of minutes.
     """
     rows = conn.execute(
         "SELECT coalesce(f.file_number, c.file_number), coalesce(f.rows, 0), coalesce(c.objects, 0) FROM"
@@ -96,6 +107,17 @@ def reconcile(conn: Connection, ref: RunRef) -> list[Gap]:
         {"run": ref.run_id},
     ).fetchall()
     gaps = [Gap(file, None, read, counted) for file, read, counted in rows]
+    rows = conn.execute(
+        "SELECT file_number, f.object_bytes, c.object_bytes FROM"
+        " (SELECT file_number, sum(object_bytes)::bigint AS object_bytes FROM manifest_files WHERE run_id = %(run)s"
+        " GROUP BY 1) f JOIN (SELECT file_number, sum(object_bytes)::bigint AS object_bytes FROM manifest_counts"
+        " WHERE run_id = %(run)s GROUP BY 1) c USING (file_number)"
+        " WHERE c.object_bytes < f.object_bytes AND NOT EXISTS (SELECT FROM runs WHERE run_id = %(run)s"
+        " AND options -> 'copy' ->> 'on_change' = 'copy') ORDER BY 1",
+        {"run": ref.run_id},
+    ).fetchall()
+    seen = {gap.file_number for gap in gaps}
+    gaps += [Gap(file, None, read, counted, "bytes") for file, read, counted in rows if file not in seen]
     rows = conn.execute(
         sql.SQL(
             "WITH kept AS (SELECT file_number, row_number, status FROM {partition} UNION ALL"

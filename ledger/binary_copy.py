@@ -13,6 +13,7 @@ from struct import Struct
 from struct import error as StructError
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from ledger.connect import Connection
@@ -70,11 +71,17 @@ def copy_in(
     names = [sql.Identifier(name) for name in (*constants, *COLUMNS)]
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, sql.SQL(", ").join(names))
     head = _COUNT(len(names)) + b"".join(map(_constant, constants.values()))
-    with conn.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.write(_SIGNATURE)
-        for rows in chunks:
-            copy.write(head + head.join(rows))
-        copy.write(_TRAILER)
+    try:
+        with conn.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.write(_SIGNATURE)
+            for rows in chunks:
+                copy.write(head + head.join(rows))
+            copy.write(_TRAILER)
+    except ValueError as error:
+        if isinstance(error, UnicodeError):
+            raise
+        # psycopg expects one answer to a COPY; a pooler whose server died gives two.
+        raise psycopg.InterfaceError(f"the answer to a COPY was not understood: {error}") from error
 
 
 def _constant(value: str | int) -> bytes:

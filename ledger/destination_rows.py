@@ -32,26 +32,9 @@ class Extras(NamedTuple):
 
 
 def make_room(conn: Connection, ref: RunRef) -> None:
-    """Makes the run's partition of `destination_rows`, and drops those of the job's earlier runs. Repeatable.
-
-    As for `attempts`, only the owner of the tables can.
-    """
+    """Makes the run's partition of `destination_rows`, and drops those of the job's earlier runs. Repeatable."""
     with fenced(conn, ref):
-        for (run_id,) in conn.execute(
-            "SELECT run_id FROM runs WHERE job = %s AND run_id < %s AND kind = 'verify'"
-            " AND to_regclass('destination_rows_' || run_id) IS NOT NULL",
-            (ref.job, ref.run_id),
-        ).fetchall():
-            conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(_part(run_id)))
-        name = _part(ref.run_id)
-        if conn.execute("SELECT to_regclass(%s)", (f"destination_rows_{ref.run_id}",)).fetchone() != (None,):
-            return
-        conn.execute(sql.SQL("CREATE TABLE {} (LIKE destination_rows INCLUDING ALL)").format(name))
-        conn.execute(
-            sql.SQL("ALTER TABLE destination_rows ATTACH PARTITION {} FOR VALUES IN ({})").format(
-                name, sql.Literal(ref.run_id)
-            )
-        )
+        conn.execute("SELECT make_destination_rows(%s)", (ref.run_id,))
 
 
 def keep_listed(conn: Connection, ref: RunRef, objects: Sequence[ListedObject]) -> None:

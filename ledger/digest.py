@@ -44,6 +44,8 @@ ENCODINGS = {
         "started_at",
         "finished_at",
         "error",
+        "replaced_etag",
+        "replaced_version",
     ),
 }
 """The columns of each encoding, in order. A new column of `attempts` needs a new encoding: old digests stay true."""

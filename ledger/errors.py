@@ -36,6 +36,14 @@ _RETRY_STATES = frozenset(
 )
 _POISON_CLASSES = ("22", "23", "54")
 _REFUSED_AT_LOGIN = ("authentication failed", "does not exist", "no pg_hba.conf entry", "no password supplied")
+_STATES_BY_WORDS = {
+    "too many clients": "53300",
+    "too many connections": "53300",
+    "connection slots are reserved": "53300",
+    "no more connections allowed": "53300",  # PgBouncer's words
+    "No space left on device": "53100",
+}
+"""libpq gives no SQLSTATE where a connection was refused."""
 _REMEDIES = {
     "28": "check the user and password of LEDGER_DSN",
     "3D": "create the database LEDGER_DSN names",
@@ -44,7 +52,8 @@ _REMEDIES = {
     "42703": "run `s3ferry ledger migrate`",
     "42704": "run `s3ferry ledger migrate`",
     "53100": "free space on the ledger's disk",
-    "53": "give the ledger's server more memory or connections",
+    "53300": "let the ledger's server, database, role or pooler take more connections",
+    "53": "give the ledger's server more memory",
     "25006": "let LEDGER_DSN name the primary (target_session_attrs=read-write)",
 }
 
@@ -77,21 +86,27 @@ def broken(error: Exception) -> RunBroken:
 def unavailable(error: Exception, tried_s: float) -> RunBroken:
     """What `error` is after `tried_s` seconds of repetition: LedgerUnavailable, or RunBroken on a full disk."""
     line = f"the ledger did not answer for {tried_s:.0f} s: {_line(error)}{_remedy(error)}"
-    full = isinstance(error, psycopg.Error) and error.sqlstate == "53100"
-    return RunBroken(line) if full else LedgerUnavailable(line)
+    return RunBroken(line) if _state(error) == "53100" else LedgerUnavailable(line)
 
 
 def _without_state(error: psycopg.Error) -> Meaning:
     if isinstance(error, psycopg.DataError):
         return Meaning.POISON
-    if isinstance(error, psycopg.OperationalError):
-        # libpq gives no SQLSTATE for a failed log-in, only the server's words.
-        return Meaning.BROKEN if any(words in str(error) for words in _REFUSED_AT_LOGIN) else Meaning.RETRY
-    return Meaning.RETRY if isinstance(error, psycopg.InterfaceError) else Meaning.BROKEN
+    # libpq gives no SQLSTATE for a failed log-in, only the server's words.
+    if any(words in str(error) for words in _REFUSED_AT_LOGIN):
+        return Meaning.BROKEN
+    # Lost connections, and answers psycopg makes no sense of: a pooler whose server died says so twice.
+    return Meaning.RETRY
+
+
+def _state(error: Exception) -> str:
+    """The SQLSTATE, or what the server's words say; "" where neither tells."""
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state or next((state for words, state in _STATES_BY_WORDS.items() if words in str(error)), "")
 
 
 def _remedy(error: Exception) -> str:
-    state = (error.sqlstate if isinstance(error, psycopg.Error) else None) or ""
+    state = _state(error)
     text = _REMEDIES.get(state) or _REMEDIES.get(state[:2])
     return f"; {text}" if text else ""
 

@@ -139,6 +139,22 @@ def record_rows(conn: Connection, run_id: int) -> Iterator[TupleRow]:
     yield from _stream(conn, query)
 
 
+def extra_names(conn: Connection, run_id: int, bucket: str) -> Iterator[ObjectName]:
+    """Objects of the destination's inventory that no row of the run stands for, by key; `bucket` is the destination's.
+
+    None for a run that read no destination inventory.
+    """
+    listed = sql.Identifier(f"destination_rows_{int(run_id)}")
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (listed.as_string(conn),)).fetchone()
+    if not row or not row[0]:
+        return
+    query = sql.SQL(
+        "SELECT {}, destination_key, NULL FROM {} d WHERE NOT EXISTS"
+        " (SELECT FROM {} a WHERE a.destination_key = d.destination_key) ORDER BY destination_key"
+    ).format(sql.Literal(bucket), listed, partition(run_id))
+    yield from map(ObjectName._make, _stream(conn, query))
+
+
 def _of_statuses(query: LiteralString, run_id: int, statuses: Collection[Status]) -> sql.Composed:
     words = [status.value for status in statuses]
     return sql.SQL(query).format(partition(run_id), sql.Literal(run_id), sql.Literal(words))

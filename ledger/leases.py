@@ -20,6 +20,9 @@ from ledger.connect import STATEMENT_TIMEOUT_S, Connection
 from ledger.process import Presence, ProcessIdentity, identity_from_json, presence
 from model.errors import LeaseHeld, LeaseLost
 
+START_LOCK = 0x7333_6665_7272_7902
+"""Key of the advisory lock of whoever starts a run, or changes the schema under runs: one at a time."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunRef:
@@ -53,6 +56,12 @@ class Rival:
     live: bool
     workers: tuple[ProcessIdentity, ...]
     """Workers of its run heard of within the lease's TTL."""
+
+
+_SELECT = (
+    "SELECT job, run_id, fence, token, holder, destination_endpoint, destination_bucket, destination_prefix,"
+    " renewed_at, expires_at, coalesce(expires_at > clock_timestamp(), false) FROM leases"
+)
 
 
 class Claim(Enum):
@@ -118,15 +127,33 @@ def lock_rivals(conn: Connection, job: str, endpoint: str, bucket: str, prefix: 
     not; released ones of other jobs are not.
     """
     rows = conn.execute(
-        "SELECT job, run_id, fence, token, holder, destination_endpoint, destination_bucket, destination_prefix,"
-        " renewed_at, expires_at, coalesce(expires_at > clock_timestamp(), false) FROM leases"
-        " WHERE job = %(job)s OR (expires_at IS NOT NULL AND destination_endpoint = %(endpoint)s"
+        f"{_SELECT} WHERE job = %(job)s OR (expires_at IS NOT NULL AND destination_endpoint = %(endpoint)s"
         " AND destination_bucket = %(bucket)s"
         " AND (starts_with(destination_prefix, %(prefix)s) OR starts_with(%(prefix)s, destination_prefix)))"
         " ORDER BY job FOR UPDATE",
         {"job": job, "endpoint": endpoint, "bucket": bucket, "prefix": prefix},
     ).fetchall()
     return [_rival(conn, row) for row in rows]
+
+
+def lock_all(conn: Connection) -> list[Rival]:
+    """Every lease that was not released, locked for the rest of the transaction."""
+    rows = conn.execute(f"{_SELECT} WHERE expires_at IS NOT NULL ORDER BY job FOR UPDATE").fetchall()
+    return [_rival(conn, row) for row in rows]
+
+
+def fence_off(conn: Connection, dead: Sequence[Rival], job: str | None = None) -> None:
+    """Ends the runs of `dead` leases as `abandoned`; nothing more is written under them. `job` takes its own over."""
+    conn.execute(
+        "UPDATE runs SET outcome = 'abandoned', finished_at = clock_timestamp()"
+        " WHERE run_id = ANY(%s) AND outcome = 'running'",
+        ([rival.run_id for rival in dead],),
+    )
+    # A dead run of another job must not wake up and write below the same prefix.
+    conn.execute(
+        "UPDATE leases SET fence = fence + 1, expires_at = NULL WHERE job = ANY(%s)",
+        ([rival.job for rival in dead if rival.job != job],),
+    )
 
 
 def judge(rivals: Sequence[Rival], me: ProcessIdentity) -> tuple[Claim, Rival | None]:
@@ -152,10 +179,14 @@ def judge(rivals: Sequence[Rival], me: ProcessIdentity) -> tuple[Claim, Rival | 
 def held(job: str, rival: Rival) -> LeaseHeld:
     """The line that says who holds what, since when, and what can be done."""
     what = f"job {job}" if rival.job == job else f"destination {rival.destination} (of job {rival.job})"
-    return LeaseHeld(
-        f"{what} is held by run {rival.run_id} on {rival.holder.host}, pid {rival.holder.pid}, "
-        f"last renewed {_clock(rival.renewed_at)}, until {_clock(rival.expires_at)} unless renewed: "
-        f"wait for it, or end it with `s3ferry stop {rival.run_id}`"
+    return LeaseHeld(f"{what} is held by {named(rival)}: wait for it, or end it with `s3ferry stop {rival.run_id}`")
+
+
+def named(rival: Rival) -> str:
+    """Which run it is, where, and until when it holds its lease."""
+    return (
+        f"run {rival.run_id} on {rival.holder.host}, pid {rival.holder.pid}, "
+        f"last renewed {_clock(rival.renewed_at)}, until {_clock(rival.expires_at)} unless renewed"
     )
 
 

@@ -33,6 +33,8 @@ COLUMNS = (
     "started_at",
     "finished_at",
     "error",
+    "replaced_etag",
+    "replaced_version",
 )
 """What a record and a row have in common, under the same names."""
 

@@ -13,15 +13,13 @@ from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
 from ledger.connect import Connection, transaction
-from ledger.leases import Claim, Rival, RunRef, fenced, held, judge, lock_rivals
+from ledger.leases import START_LOCK, Claim, Rival, RunRef, fence_off, fenced, held, judge, lock_rivals
 from ledger.process import ProcessIdentity, identity_from_json, this_process
 from ledger.retry import RETRY_FOR_S, repeat
 from ledger.schema import require_current
 from model.errors import InvalidInput, RunBroken
 from model.outcome import Outcome, RunKind
 
-_START_LOCK = 0x7333_6665_7272_7902
-"""Advisory lock of `start_run`: two jobs with overlapping destinations must not start side by side."""
 _LINGER_S = 5.0
 _LINGER_POLL_S = 0.25
 
@@ -194,10 +192,11 @@ def partition(run_id: int) -> sql.Identifier:
 
 def _try_start(conn: Connection, start: RunStart, me: ProcessIdentity, token: str) -> RunRef | Rival:
     """The new run, or the rival whose last workers must go first."""
-    require_current(conn)
     endpoint = start.destination_endpoint.lower().rstrip("/")
     with transaction(conn):
-        conn.execute("SELECT pg_advisory_xact_lock(%s)", (_START_LOCK,))
+        # Two jobs with overlapping destinations must not start side by side, nor one beside a migration.
+        conn.execute("SELECT pg_advisory_xact_lock(%s)", (START_LOCK,))
+        require_current(conn)
         rivals = lock_rivals(conn, start.job, endpoint, start.destination_bucket, start.destination_prefix)
         for rival in rivals:
             if rival.token == token:
@@ -207,7 +206,7 @@ def _try_start(conn: Connection, start: RunStart, me: ProcessIdentity, token: st
             if claim is Claim.LINGERING:
                 return obstacle
             raise held(start.job, obstacle)
-        _fence_off(conn, start.job, rivals)
+        fence_off(conn, rivals, start.job)
         fence = 1 + next((rival.fence for rival in rivals if rival.job == start.job), 0)
         run_id = _insert_run(conn, start, me, fence)
         conn.execute(
@@ -229,21 +228,8 @@ def _try_start(conn: Connection, start: RunStart, me: ProcessIdentity, token: st
                 "ttl": start.lease_ttl_s,
             },
         )
-        _make_partition(conn, run_id)
+        conn.execute("SELECT add_attempts_partition(%s)", (run_id,))
     return RunRef(start.job, run_id, fence)
-
-
-def _fence_off(conn: Connection, job: str, rivals: list[Rival]) -> None:
-    conn.execute(
-        "UPDATE runs SET outcome = 'abandoned', finished_at = clock_timestamp()"
-        " WHERE run_id = ANY(%s) AND outcome = 'running'",
-        ([rival.run_id for rival in rivals],),
-    )
-    # A dead run of another job must not wake up and write below the same prefix.
-    conn.execute(
-        "UPDATE leases SET fence = fence + 1, expires_at = NULL WHERE job = ANY(%s)",
-        ([rival.job for rival in rivals if rival.job != job],),
-    )
 
 
 def _insert_run(conn: Connection, start: RunStart, me: ProcessIdentity, fence: int) -> int:
@@ -264,12 +250,3 @@ def _insert_run(conn: Connection, start: RunStart, me: ProcessIdentity, fence: i
     if row is None:
         raise RunBroken("the ledger gave the new run no id: a rule or trigger on table runs is in the way")
     return int(row[0])
-
-
-def _make_partition(conn: Connection, run_id: int) -> None:
-    """Made apart and then attached: CREATE … PARTITION OF would lock out every reader of `attempts`."""
-    name = partition(run_id)
-    conn.execute(sql.SQL("CREATE TABLE {} (LIKE attempts INCLUDING ALL)").format(name))
-    conn.execute(
-        sql.SQL("ALTER TABLE attempts ATTACH PARTITION {} FOR VALUES IN ({})").format(name, sql.Literal(run_id))
-    )

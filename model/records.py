@@ -41,6 +41,9 @@ class IntegrityRecord(NamedTuple):
     started_at: float = 0.0
     finished_at: float = 0.0
     error: str | None = None
+    replaced_etag: str | None = None
+    replaced_version: str | None = None
+    """What the destination held before, where the run was told to look."""
     recorded: bool = False
 
     @classmethod

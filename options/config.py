@@ -26,7 +26,8 @@ class EndpointOptions:
 class InventoryOptions:
     """What to read and how."""
 
-    manifest: str = ""
+    manifests: tuple[str, ...] = ()
+    """One or more; the rows of all are one run."""
     csv_key_encoding: str = "plus"
     skip_bad_files: bool = False
     spool_dir: str | None = None
@@ -88,6 +89,8 @@ class CopyPolicy:
     """stream: every byte passes here; server: the server copies; auto: the server, where its word is evidence."""
     recopy: bool = False
     """Copy what earlier runs verified, too."""
+    record_replaced: bool = False
+    """Look at the destination before each object is written."""
     retry_failed: bool = False
     """Copy only what an earlier run tried and did not bring to its end."""
 
@@ -98,8 +101,15 @@ class VerifyOptions:
 
     destination_manifest: str | None = None
     """An inventory of the destination, joined with the source's; None asks the destination object by object."""
+    list_destination: bool = False
+    """A listing of the destination takes the place of its inventory."""
     deep: bool = False
     adopt: bool = False
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether what the destination holds is known before its objects are looked at."""
+        return self.destination_manifest is not None or self.list_destination
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,11 @@ EVIDENCE_FLAGS = (
         values.one_of(*CHECK_DESTINATION),
         CHECK_DESTINATION,
     ),
+    switch(
+        "record_replaced",
+        "look at the destination before each object is written (a request an object) and record ETag and version of "
+        "what was there",
+    ),
     switch("recopy", "copy every object, also those that an earlier run of the job verified"),
     switch(
         "retry_failed",
@@ -180,5 +185,6 @@ def read_copying(given: argparse.Namespace) -> CopyPolicy:
         max_requests_per_s=given.max_requests_per_s,
         max_bytes_per_s=float(given.max_bytes_per_s),
         recopy=given.recopy,
+        record_replaced=given.record_replaced,
         retry_failed=given.retry_failed,
     )

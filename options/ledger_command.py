@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from options import values
 from options.errors import UsageError
-from options.flags import Flag, FlagParser, add_flags, choice_flag
+from options.flags import Flag, FlagParser, add_flags, choice_flag, switch
 from options.redaction import shown
 from options.run import LOG_LEVEL
 
@@ -18,6 +18,7 @@ EXPORT_FLAGS = (
     Flag("to", "local folder the files go to, in a folder of the run's own", values.local_folder, metavar="FOLDER"),
     choice_flag("format", RECORD_FORMATS[0], "format of the records", values.one_of(*RECORD_FORMATS), RECORD_FORMATS),
 )
+DROP_FLAGS = (switch("yes", "drop it; without this the history is only named"),)
 REPORT_FLAGS = (
     choice_flag(
         "format",
@@ -27,17 +28,19 @@ REPORT_FLAGS = (
         REPORT_FORMATS,
     ),
 )
-_REMEDY = "write s3ferry ledger migrate, s3ferry ledger check RUN or s3ferry ledger export RUN --to=FOLDER"
+_REMEDY = "write s3ferry ledger migrate, or check, export or drop and the number of a run"
+_OF_RUNS = ("check", "export", "drop")
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerCommand:
-    """One `s3ferry ledger ACTION`. `run_id` is set for check and export, `to` for export."""
+    """One `s3ferry ledger ACTION`. `run_id` is set for all but migrate, `to` for export, `yes` may be for drop."""
 
     action: str
     run_id: int = 0
     to: str = ""
     format: str = RECORD_FORMATS[0]
+    yes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,14 @@ def ledger_help() -> str:
             "usage: s3ferry ledger migrate",
             "       s3ferry ledger check RUN",
             "       s3ferry ledger export RUN --to=FOLDER [--format=avro|parquet]",
+            "       s3ferry ledger drop RUN [--yes]",
             "",
             "migrate  makes the ledger's tables, or brings them up to this version; may be repeated",
             "check    says whether the run's records are still those of its end; exit code 1 where they are not",
             "export   writes the run's records, SHA256SUMS, dead letters and manifests to a local folder; repeating",
             "         writes the same files",
+            "drop     drops the run's history (its rows in attempts) with --yes; the run, counts, digest and what",
+            "         is known of each object stay; the ledger's owner alone can",
             "",
             "All take --log_level=LEVEL. The ledger is found through LEDGER_DSN or the PG* variables.",
             "",
@@ -80,16 +86,19 @@ def parse_ledger(argv: Sequence[str]) -> LedgerCommand:
     """What `s3ferry ledger` is asked for. Raises UsageError. Pure."""
     parser = FlagParser("s3ferry ledger")
     add_flags(parser, "export", EXPORT_FLAGS)
+    add_flags(parser, "drop", DROP_FLAGS)
     add_flags(parser, "run", (LOG_LEVEL,))
     given, rest = parser.read_known(argv)
     if not rest:
         raise UsageError(None, f"ledger: an action is missing; {_REMEDY}")
     action, places = rest[0], rest[1:]
-    if action not in ("migrate", "check", "export") or len(places) > (action != "migrate"):
+    if action not in ("migrate", *_OF_RUNS) or len(places) > (action != "migrate"):
         raise UsageError(None, f"ledger: {shown(rest[-1])} is not known; {_REMEDY}")
     if action != "export" and (given.to is not None or given.format != RECORD_FORMATS[0]):
         flag = "--format" if given.to is None else "--to"
         raise UsageError(flag, f"ledger {action} writes no files; leave it out, or write s3ferry ledger export RUN")
+    if given.yes and action != "drop":
+        raise UsageError("--yes", f"ledger {action} drops nothing; leave it out, or write s3ferry ledger drop RUN")
     if action == "migrate":
         return LedgerCommand(action)
     if not places:
@@ -97,7 +106,7 @@ def parse_ledger(argv: Sequence[str]) -> LedgerCommand:
     run_id = _run_number(f"ledger {action}", places[0])
     if action == "export" and given.to is None:
         raise UsageError("--to", "a folder is missing; write --to=FOLDER")
-    return LedgerCommand(action, run_id, given.to or "", given.format)
+    return LedgerCommand(action, run_id, given.to or "", given.format, given.yes)
 
 
 def parse_report(argv: Sequence[str]) -> ReportCommand:

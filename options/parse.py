@@ -73,8 +73,8 @@ def run_help() -> str:
 def parse_run(argv: Sequence[str]) -> JobConfig:
     """The whole configuration of a run from its arguments (without `s3ferry run`). Pure: reads no file, no environment.
 
-    Where a flag is given twice the last one counts; `--runner_option` adds up. Raises UsageError for the first thing
-    that is wrong. Loads Beam only if a flag is not ours.
+    Where a flag is given twice the last one counts; `--runner_option` and `--manifest` add up. Raises UsageError for
+    the first thing that is wrong. Loads Beam only if a flag is not ours.
     """
     return _config(*_parser().read_known(argv))
 
@@ -119,7 +119,7 @@ def _config(given: argparse.Namespace, rest: Sequence[str], more: Sequence[Flag]
 
 
 def _check_runner(given: argparse.Namespace, rest: Sequence[str]) -> None:
-    if given.manifest is not None and is_local(given.manifest) and given.runner in CLUSTER_RUNNERS:
+    if given.runner in CLUSTER_RUNNERS and any(map(is_local, given.manifest or ())):
         raise UsageError(
             "--manifest",
             f"a local path cannot be read by the workers of {given.runner}; put it in S3 and give s3://bucket/key",

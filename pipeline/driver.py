@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from ledger import accounting, destination_rows, leases, queries, runs
@@ -32,7 +33,7 @@ from options.config import JobConfig
 from options.values import failure_limit
 from pipeline.clusters import Preset
 from pipeline.commands.dsn import named_dsn
-from pipeline.export.run_files import RESTORE, RETRY, export_dead, require_folder
+from pipeline.export.run_files import EXTRA, RESTORE, RETRY, export_dead, require_folder
 from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
@@ -67,12 +68,12 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
     try:
         manifest = preflight.manifest()
         destination_manifest = preflight.destination_manifest()
-        source_bucket = preflight.source_bucket(manifest)
+        source_buckets = preflight.source_buckets(manifest)
         migrate(dsn)
-        start = _run_start(config, manifest, job_id(config, source_bucket))
+        start = _run_start(config, manifest, job_id(config, source_buckets))
         ref = runs.start_run(dsn, start, holder=_holder(config))
         _LOGGER.info("run %d (%s) of job %s: %s", ref.run_id, _kind(config), ref.job, manifest.uri)
-        inputs = _Inputs(manifest, source_bucket, destination_manifest, preset.named(f"s3ferry-run-{ref.run_id}"))
+        inputs = _Inputs(manifest, source_buckets[0], destination_manifest, preset.named(f"s3ferry-run-{ref.run_id}"))
         return _Run(config, inputs, ref, dsn, preflight, worker_command, began).execute()
     finally:
         preflight.close()
@@ -157,7 +158,7 @@ class _Run:
             lease_ttl_s=ledger.lease_ttl_s,
             worker_id="driver",
             on_stop=self._note_stop,
-            on_lease_lost=lambda: _LOGGER.error("the lease is lost: another run has taken over"),
+            on_lease_lost=lambda: _LOGGER.error("the lease is lost: nothing more is written under it"),
         )
 
     def _note_stop(self, reason: str) -> None:
@@ -264,10 +265,8 @@ class _Run:
 
         def graphs() -> None:
             try:
-                if self._destination_manifest is not None:
-                    session.call(lambda conn: destination_rows.make_room(conn, self._ref))
-                    [files] = whole_files(len(self._destination_manifest.files))
-                    run_graph(self._preset, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
+                if self._is_joined:
+                    self._load_destination(session, job)
                 for number in range(len(slices)):
                     if self._stopped is None:
                         graph(number)
@@ -281,7 +280,26 @@ class _Run:
             while thread.is_alive():
                 thread.join(timeout=watch.look())
         if thread.error is not None:
-            raise failure_in(thread.error)
+            failure = failure_in(thread.error)
+            if isinstance(failure, LeaseLost):
+                session.require_lease()
+                # a worker could not renew, but the run still holds its lease: it ends like any that broke
+                failure = RunBroken(f"a worker stopped: {failure.message}")
+            raise failure
+
+    @property
+    def _is_joined(self) -> bool:
+        return self._config.verify is not None and self._config.verify.is_joined
+
+    def _load_destination(self, session: LedgerSession, job: JobContext) -> None:
+        """What the destination holds into the ledger, from its inventory or a listing. Repeatable."""
+        session.call(lambda conn: destination_rows.make_room(conn, self._ref))
+        if self._destination_manifest is not None:
+            [files] = whole_files(len(self._destination_manifest.files))
+            run_graph(self._preset, self._worker_command, lambda pipeline: build_loading(pipeline, job, files))
+            return
+        for objects in self._preflight.destination_listing():
+            session.call(partial(destination_rows.keep_listed, ref=self._ref, objects=objects))
 
     # account
 
@@ -299,6 +317,8 @@ class _Run:
             gaps = []
         for gap in gaps:
             _LOGGER.error("the accounts do not balance: %s", gap)
+        if gaps:
+            _LOGGER.error("what was read and what is accounted for: %s", accounting.gap_query(self._ref.run_id))
         open_gaps = tuple(Gap(gap.file_number, gap.expected, gap.found) for gap in gaps)
         strict = self._config.run.strict_source
         code = exit_code(counts, open_gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)
@@ -336,20 +356,23 @@ class _Run:
         except S3ferryError as error:
             remedy = f"the run has ended and is recorded: write the files with `s3ferry ledger export {summary.run_id}`"
             return summary, RunBroken(f"--export: {error.message}; {remedy}")
-        return (
-            dataclasses.replace(summary, retry_manifest=written.path(RETRY), restore_manifest=written.path(RESTORE)),
-            None,
+        with_paths = dataclasses.replace(
+            summary,
+            retry_manifest=written.path(RETRY),
+            restore_manifest=written.path(RESTORE),
+            extra_manifest=written.path(EXTRA),
         )
+        return with_paths, None
 
     def _with_findings(self, conn: Connection, summary: Summary, *, whole: bool) -> Summary:
         """The summary of a verification, with what its rows alone do not tell; `whole`: it saw all of them."""
         unadopted = queries.same_but_not_verified(conn, self._ref)
-        if self._destination_manifest is None or not whole:
+        if not self._is_joined or not whole:
             return dataclasses.replace(summary, unadopted_objects=unadopted)
         found = destination_rows.extras(conn, self._ref)
         if found.objects:
             _LOGGER.warning(
-                "%d objects of the destination's inventory are not in the source's, such as %s",
+                "%d objects at the destination are not in the source's inventory, such as %s",
                 found.objects,
                 ", ".join(found.examples),
             )

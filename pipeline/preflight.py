@@ -6,10 +6,11 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ledger.destination_rows import ListedObject
 from ledger.leases import RunRef
 from ledger.queries import VerifiedRow
 from model.errors import InvalidInput, RunBroken, TransferError
@@ -17,13 +18,14 @@ from model.objects import InventoryRow
 from options.config import EndpointOptions, JobConfig
 from storage.capabilities import probe_destination, probe_reads
 from storage.client import S3Client
-from storage.config import Capabilities
+from storage.config import DESTINATION, Capabilities
 from storage.copier import CopyMode
 from storage.credentials import make_session
 from storage.engine import Engine
+from storage.errors import map_boto
 from storage.inventory.errors import CorruptInventoryFile
 from storage.inventory.location import InventoryStore, LocalInventoryStore, Location, parse_location
-from storage.inventory.manifest import Manifest, load_manifest, resolve_latest
+from storage.inventory.manifest import Manifest, joined, load_manifest, resolve_latest
 from storage.inventory.rows import count_rows, read_rows
 from storage.inventory.s3_store import S3InventoryStore
 from storage.inventory.spool import spool
@@ -54,8 +56,9 @@ class Preflight:
         self._engine.close()
 
     def manifest(self) -> Manifest:
-        """The manifest named, with `latest` resolved. Raises InvalidInput, and RunBroken that names the source."""
-        return _manifest(self._config.inventory.manifest, self.source_control, "source")
+        """The manifests named, as one, `latest` resolved. Raises InvalidInput, and RunBroken that names the source."""
+        places = self._config.inventory.manifests
+        return joined([_manifest(place, self.source_control, "source") for place in places])
 
     def destination_manifest(self) -> Manifest | None:
         """The inventory of the destination to verify against, if one is named.
@@ -136,11 +139,12 @@ class Preflight:
         Raises InvalidInput for a corrupt file unless `--skip_bad_files`.
         """
         counted, bad = [], 0
-        store = inventory_store(manifest, self.source_control)
         folder = spool_folder(self._config.inventory.spool_dir, run)
         for file in manifest.files:
+            member = manifest.of(file.file_number)
+            store = inventory_store(member, self.source_control)
             try:
-                rows = count_rows(spool(store, file, folder), manifest.format)
+                rows = count_rows(spool(store, file, folder), member.format)
             except CorruptInventoryFile as error:
                 if not self._config.inventory.skip_bad_files:
                     raise
@@ -150,10 +154,12 @@ class Preflight:
             counted.append((file.file_number, rows))
         return counted, bad
 
-    def source_bucket(self, manifest: Manifest) -> str:
-        """The bucket the rows are of; a Batch Operations manifest only says it row by row."""
-        if manifest.source_bucket:
-            return manifest.source_bucket
+    def source_buckets(self, manifest: Manifest) -> list[str]:
+        """The buckets the rows are of, sorted. Of a Batch Operations manifest the first: only its rows say."""
+        members = manifest.members or (manifest,)
+        return sorted({member.source_bucket or self._bucket_of_rows(member) for member in members})
+
+    def _bucket_of_rows(self, manifest: Manifest) -> str:
         store = inventory_store(manifest, self.source_control)
         with tempfile.TemporaryDirectory() as folder:
             for file in manifest.files:
@@ -163,6 +169,18 @@ class Preflight:
                         if isinstance(row, InventoryRow):
                             return row.bucket
         raise InvalidInput(f"{manifest.uri} names no bucket and no object: give a manifest with rows")
+
+    def destination_listing(self) -> Iterator[list[ListedObject]]:
+        """What the destination lists below its prefix, 1,000 objects at a time. Raises by meaning, as `map_boto`."""
+        destination = self._config.destination
+        paginator = self._destination_control.get_paginator("list_objects_v2")
+        pages = iter(paginator.paginate(Bucket=destination.bucket, Prefix=destination.prefix))
+        what = f"ListObjectsV2 {destination.bucket}/{destination.prefix}"
+        while (page := map_boto(lambda: next(pages, None), side=DESTINATION, what=what)) is not None:
+            yield [
+                ListedObject(entry["Key"], entry["Size"], entry.get("ETag", "").strip('"') or None)
+                for entry in page.get("Contents", [])
+            ]
 
     def missing_at_destination(self, rows: Sequence[VerifiedRow]) -> int:
         """How many of these verified objects the destination no longer holds as they were recorded."""
@@ -197,13 +215,13 @@ def _manifest_at(store: InventoryStore, location: Location) -> Manifest:
     return load_manifest(store, resolve_latest(store, location))
 
 
-def job_id(config: JobConfig, source_bucket: str) -> str:
+def job_id(config: JobConfig, source_buckets: Sequence[str]) -> str:
     """`--job`, else a digest of both ends of the copy: it keys the ledger and the lock."""
     if config.run.job:
         return config.run.job
     ends = (
         config.source.endpoint_url or "aws",
-        source_bucket,
+        ",".join(source_buckets),
         config.destination_endpoint.endpoint_url or "aws",
         config.destination.bucket,
         config.destination.prefix,

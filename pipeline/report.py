@@ -56,6 +56,7 @@ class Summary:
     """SHA-256 over the run's records (docs/export.md); None before it is computed."""
     retry_manifest: str | None = None
     restore_manifest: str | None = None
+    extra_manifest: str | None = None
     """Paths of what `--export` wrote; None where there was nothing to write."""
     kind: str = RunKind.RUN
     unadopted_objects: int | None = None
@@ -125,6 +126,7 @@ class Summary:
             "records_digest": self.records_digest,
             "retry_manifest": self.retry_manifest,
             "restore_manifest": self.restore_manifest,
+            "extra_manifest": self.extra_manifest,
         }
 
 
@@ -236,6 +238,8 @@ def final_sentence(summary: Summary) -> str:
         sentence += f"; retry manifest: {summary.retry_manifest}"
     if summary.restore_manifest:
         sentence += f"; restore manifest: {summary.restore_manifest}"
+    if summary.extra_manifest:
+        sentence += f"; extra manifest: {summary.extra_manifest}"
     return sentence
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from urllib.parse import SplitResult, quote, urlsplit
@@ -25,6 +25,7 @@ from storage.signing import EMPTY_SHA256, Signer
 from storage.transport import Broken, Buffer, HeadersUnreadable, NotSent, Reply, Transport
 
 _OK = frozenset({200, 206})
+CHANGING = frozenset({"PUT", "POST", "DELETE"})
 _ERROR_BODY_BYTES = 64 * 1024
 _DOT_SEGMENTS = frozenset({".", ".."})
 _Wire = tuple[str, str, Mapping[str, str], Buffer | AsyncIterator[Buffer] | None]
@@ -36,6 +37,14 @@ _UPLOAD_ID = re.compile(rb"<UploadId>(.+?)</UploadId>")
 def needs_care(key: str) -> bool:
     """Whether an URL parser may rewrite this key's path (RFC 3986 dot segments)."""
     return "." in key and not _DOT_SEGMENTS.isdisjoint(key.split("/"))
+
+
+Permit = Callable[[], object]
+"""Asked before every request that changes something and every piece of a streamed body; raises when it may not go."""
+
+
+def always() -> None:
+    """The permit of those who need none."""
 
 
 class S3Client:
@@ -53,7 +62,9 @@ class S3Client:
         fast: Transport,
         careful: Transport,
         limit: EndpointLimit,
+        permit: Permit = always,
     ) -> None:
+        self.permit = permit
         self.side = store.side
         self.limit = limit
         self._signer = signer
@@ -123,7 +134,7 @@ class S3Client:
 
         A yes to a streamed body that was not handed over whole is an unknown outcome, whoever said it.
         """
-        handed = _Handed(body) if isinstance(body, AsyncIterator) else None
+        handed = _Handed(body, self.permit) if isinstance(body, AsyncIterator) else None
         async with self._checked("PUT", bucket, key, query, headers, handed or body, length, payload) as reply:
             await reply.read_all()
             if handed is not None and handed.bytes < length:
@@ -174,12 +185,13 @@ class S3Client:
 
 
 class _Handed:
-    """A streamed body that counts what the transport has taken of it."""
+    """A streamed body that counts what the transport has taken of it, and ends when it may not go on."""
 
-    __slots__ = ("_body", "bytes")
+    __slots__ = ("_body", "_permit", "bytes")
 
-    def __init__(self, body: AsyncIterator[Buffer]) -> None:
+    def __init__(self, body: AsyncIterator[Buffer], permit: Permit) -> None:
         self._body = body
+        self._permit = permit
         self.bytes = 0
 
     def __aiter__(self) -> _Handed:
@@ -187,6 +199,7 @@ class _Handed:
 
     async def __anext__(self) -> Buffer:
         piece = await anext(self._body)
+        self._permit()
         self.bytes += len(piece)
         return piece
 
@@ -209,6 +222,8 @@ class _Request:
         self._exchange: AbstractAsyncContextManager[Reply] = (client.careful if careful else client.fast).open(*wire)
 
     async def __aenter__(self) -> Reply:
+        if self._method in CHANGING:
+            self._client.permit()
         try:
             try:
                 reply = await self._exchange.__aenter__()

@@ -41,7 +41,7 @@ from storage.multipart import Multipart, PinnedSource, UploadEnd
 from storage.retry import pause_s
 from storage.server_copy import show_copy
 from storage.source_layout import is_cut_as
-from storage.written import head_written, read_back, remove_written
+from storage.written import NOTHING_REPLACED, head_written, look_before, read_back, remove_written
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
 """Errors after which no later run can use the upload."""
@@ -102,12 +102,14 @@ class _Completion:
         self._pinned = PinnedSource("", {})
         self._expected = Expected(SourceEvidence.LENGTH)
         self._evidence = DestinationEvidence.NONE
+        self._replaced = NOTHING_REPLACED
         self.completed = False
 
     async def run(self) -> IntegrityRecord:
         # off the loop: combining 10,000 parts takes too long on it
         await self._steps.on_thread(self._plan)
         await self._check_source()
+        self._replaced = await look_before(self._context, self._upload.source.destination_key)
         await self._complete()
         try:
             await self._verify()
@@ -296,6 +298,7 @@ class _Completion:
             started_at=upload.started_at,
             finished_at=time.time(),
             error=error,
+            **self._replaced._asdict(),
         )
 
 

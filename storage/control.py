@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from storage.client import CHANGING, Permit, always
 from storage.config import StoreConfig
 from storage.credentials import region_of
 
@@ -18,8 +19,16 @@ CONTROL_ATTEMPTS = 5
 """How often the client itself tries a request that may be repeated."""
 
 
-def make_control_client(store: StoreConfig, session: botocore.session.Session, attempts: int = CONTROL_ATTEMPTS) -> Any:
+def make_control_client(
+    store: StoreConfig,
+    session: botocore.session.Session,
+    permit: Permit = always,
+    *,
+    attempts: int = CONTROL_ATTEMPTS,
+) -> Any:
     """A thread-safe boto3 S3 client of one side. With one of `attempts` it repeats nothing.
+
+    `permit` is asked before each sending of what changes something.
 
     Checksums are sent only where we put them ourselves: SDK defaults break several S3-compatible
     servers (boto3 issue 4400).
@@ -30,7 +39,7 @@ def make_control_client(store: StoreConfig, session: botocore.session.Session, a
     addressing = store.addressing
     if addressing == "auto":
         addressing = "path" if store.endpoint_url else "virtual"
-    return boto3.session.Session(botocore_session=session).client(
+    client = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=store.endpoint_url,
         region_name=region_of(store, session),
@@ -46,3 +55,10 @@ def make_control_client(store: StoreConfig, session: botocore.session.Session, a
             response_checksum_validation="when_required",
         ),
     )
+
+    def ask(request: Any, **_: object) -> None:
+        if request.method in CHANGING:
+            permit()
+
+    client.meta.events.register("before-send.s3", ask)
+    return client

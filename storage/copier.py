@@ -47,7 +47,7 @@ from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
 from storage.tee import framed, framed_length, framed_whole, tee, trailer_headers
 from storage.transport import Buffer, Reply
-from storage.written import read_back, remove_written
+from storage.written import NOTHING_REPLACED, look_before, read_back, remove_written
 
 _STATUS_OF: dict[type[TransferError], Status] = {
     SourceGone: Status.SOURCE_GONE,
@@ -79,6 +79,7 @@ class CopyRules:
     digests: frozenset[str] = AUTO
     """What the ledger is to keep at least."""
     copy_mode: CopyMode = CopyMode.STREAM
+    record_replaced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,7 @@ class ObjectCopy:
         "_mismatches",
         "_pins",
         "_ref",
+        "_replaced",
         "_size_class",
         "_source_headers",
         "_started_at",
@@ -146,6 +148,7 @@ class ObjectCopy:
         self._attempts = 0
         self._mismatches = 0
         self._pins = 0
+        self._replaced = NOTHING_REPLACED
         self._started_at = time.time()
         self._digests: Digests | None = None
         self._expected = NOTHING_EXPECTED
@@ -170,6 +173,7 @@ class ObjectCopy:
     async def _run(self) -> None:
         if self._ref.size > MAX_SINGLE_PUT:
             raise Refused(f"{self._ref.size} bytes are above S3's limit for one PUT; it should have gone by parts")
+        self._replaced = await look_before(self._context, self._ref.destination_key)
         copy = self._copy_streamed if self._streamed else self._copy_whole
         while True:
             try:
@@ -399,4 +403,5 @@ class ObjectCopy:
             started_at=self._started_at,
             finished_at=time.time(),
             error=error,
+            **self._replaced._asdict(),
         )

@@ -26,8 +26,9 @@ HAND_OVER_S = 0.2
 class Bundle(Generic[R]):
     """The work of one Beam bundle. Used by one thread; its tasks run on the engine's loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[], Exception]) -> None:
         self._loop = loop
+        self._ended = ended
         self._results: deque[Any] = deque()
         self._enough = 1
         self._ready = threading.Event()
@@ -99,7 +100,7 @@ class Bundle(Generic[R]):
         except Stopped:
             result = _NOTHING
         except asyncio.CancelledError:
-            result = RunBroken("the engine was closed while work was under way")
+            result = self._ended()
         except Exception as error:  # handed to the bundle's thread, which raises it
             result = error
         self._results.append(result)
@@ -114,11 +115,12 @@ class Engine:
         import uvloop  # noqa: PLC0415 - a heavy import
 
         self._loop = uvloop.new_event_loop()
+        self._why: Exception = RunBroken("the engine was closed while work was under way")
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._thread.start()
 
     def open_bundle(self) -> Bundle[Any]:
-        return Bundle(self._loop)
+        return Bundle(self._loop, lambda: self._why)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run one coroutine on the loop and wait for it, from any other thread."""
@@ -129,10 +131,11 @@ class Engine:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *arguments)
 
-    def cancel_all(self) -> None:
-        """Cancel every task under way: the lease is lost and nothing more may be written."""
+    def cancel_all(self, why: Exception) -> None:
+        """Cancel every task under way, whose bundles then raise `why`: nothing more may be written."""
 
         def cancel() -> None:
+            self._why = why
             for task in asyncio.all_tasks(self._loop):
                 task.cancel()
 

@@ -30,7 +30,7 @@ from storage.config import COPY
 from storage.copier import CopyContext, CopyMode, ObjectCopy, status_of
 from storage.multipart import Multipart, PinnedSource
 from storage.source_layout import parts_in_etag
-from storage.written import head_written, read_back, remove_written
+from storage.written import NOTHING_REPLACED, head_written, look_before, read_back, remove_written
 
 _KEPT = (CRC64NVME, SHA256, CRC32C)
 """Stored checksums that have a column in the ledger."""
@@ -138,6 +138,7 @@ class _ServerCopy:
         self._version: str | None = None
         self._headers: Mapping[str, str] = {}
         self._shown = NOTHING_SHOWN
+        self._replaced = NOTHING_REPLACED
 
     async def pin(self) -> None:
         self._ref, self._pinned = await self._steps.pin_as_told(self._ref)
@@ -148,6 +149,7 @@ class _ServerCopy:
 
     async def run(self) -> IntegrityRecord:
         context = self._context
+        self._replaced = await look_before(context, self._ref.destination_key)
         await self._copy()
         self._headers = await head_written(context, self._ref.destination_key)
         try:
@@ -190,6 +192,7 @@ class _ServerCopy:
             started_at=self._started_at,
             finished_at=time.time(),
             error=error,
+            **self._replaced._asdict(),
             **(stated_digests(self._headers) if done else {}),
         )
 

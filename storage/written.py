@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from model.errors import TransferError
+from model.errors import DestinationGone, TransferError
 from storage.checksums import Digests
 from storage.errors import map_boto
 from storage.retry import repeated
 
 if TYPE_CHECKING:
     from storage.copier import CopyContext
+
+
+class Replaced(NamedTuple):
+    """ETag (without quotes) and version of what the destination held before."""
+
+    replaced_etag: str | None
+    replaced_version: str | None
+
+
+NOTHING_REPLACED = Replaced(None, None)
+
+
+async def look_before(context: CopyContext, key: str) -> Replaced:
+    """What the destination holds under `key`, where the rules ask for it. Raises what a HEAD raises."""
+    if not context.rules.record_replaced:
+        return NOTHING_REPLACED
+    bucket = context.rules.destination_bucket
+
+    async def head() -> Mapping[str, str]:
+        await context.requests.take(1)
+        return await context.destination.head(bucket, key, checksum_mode=False)
+
+    try:
+        headers = await repeated(head, context.limits.attempts)
+    except DestinationGone:
+        return NOTHING_REPLACED
+    return Replaced(headers.get("etag", "").strip('"') or None, headers.get("x-amz-version-id"))
 
 
 async def head_written(context: CopyContext, key: str) -> Mapping[str, str]:

@@ -162,7 +162,7 @@ class _OpenFn(EngineDoFn):
         for other in others:
             if kept is not None and other.identity == kept.identity:
                 continue
-            upload_id = other.upload_id or await self._unrecorded(place, other.started_at)
+            upload_id = other.upload_id or await self._unrecorded(place, other.identity, other.started_at)
             if upload_id and (kept is None or upload_id != kept.upload_id):
                 await steps.abort(key, upload_id)
             await self._ledger(
@@ -175,9 +175,9 @@ class _OpenFn(EngineDoFn):
                 )
             )
 
-    async def _unrecorded(self, place: Place, since: float) -> str | None:
-        """The upload whose creation a crash left unrecorded, if the destination lists one the ledger does not know."""
-        known = await self._ledger(partial(uploads.known_ids, place=place))
+    async def _unrecorded(self, place: Place, identity: str, since: float) -> str | None:
+        """The upload whose creation a crash left unrecorded, if the destination lists one that is no other's."""
+        known = await self._ledger(partial(uploads.known_ids, place=place, identity=identity))
         return await self.worker.multipart.find_upload(place.destination_key, since, known)
 
     def _place(self, ref: ObjectRef) -> Place:
@@ -249,7 +249,7 @@ class _OpenFn(EngineDoFn):
             return stored.upload_id
         left = None
         if stored.started_at != intent.started_at:
-            left = await self._unrecorded(self._place(upload.source), stored.started_at)
+            left = await self._unrecorded(self._place(upload.source), upload.identity, stored.started_at)
         upload_id = left or await steps.create(upload.source, pinned, full_object_crc=upload.full_object_crc)
         winner = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
         if winner != upload_id:

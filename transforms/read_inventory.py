@@ -59,20 +59,21 @@ class _ReadFileFn(WorkerDoFn):
 
     def process(self, element: FileSlice) -> Iterator[RowBatch]:
         job = self._job
+        manifest = job.manifest.of(element.file_number)
         file = job.manifest.files[element.file_number]
-        store = inventory_store(job.manifest, self.worker.source_control)
+        store = inventory_store(manifest, self.worker.source_control)
         try:
             path = spool(store, file, spool_folder(job.config.inventory.spool_dir, job.run))
             if element.stop is None:
-                count_rows(path, job.manifest.format)
+                count_rows(path, manifest.format)
         except CorruptInventoryFile:
             if not job.config.inventory.skip_bad_files:
                 raise
             return
         batches = read_rows(
             path,
-            job.manifest.format,
-            job.manifest.columns,
+            manifest.format,
+            manifest.columns,
             file,
             csv_key_encoding=job.config.inventory.csv_key_encoding,
             start_row=element.start,

@@ -66,7 +66,7 @@ class _VerifyFn(EngineDoFn):
         run, keys = self._job.run, [ref.destination_key for ref in refs]
         recorded = self.worker.ledger.call(lambda conn: queries.recorded(conn, run, keys))
         listed: dict[str, destination_rows.ListedObject] = {}
-        if self._asked.destination_manifest is not None:
+        if self._asked.is_joined:
             listed = self.worker.ledger.call(lambda conn: destination_rows.listed(conn, run, keys))
 
         def known(key: str) -> Known:

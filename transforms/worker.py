@@ -17,7 +17,7 @@ from ledger import runs
 from ledger.dsn import ledger_dsn
 from ledger.objects import Merge
 from ledger.session import LedgerSession
-from model.errors import RunBroken, S3ferryError
+from model.errors import LeaseLost, RunBroken, S3ferryError
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from model.version import VERSION
@@ -25,7 +25,7 @@ from options.config import JobConfig
 from options.run import CLUSTER_RUNNERS
 from options.values import failure_limit
 from storage.capabilities import probe_reads
-from storage.client import S3Client
+from storage.client import Permit, S3Client, always
 from storage.config import StoreConfig
 from storage.control import make_control_client
 from storage.copier import CopyContext, CopyRules
@@ -76,7 +76,9 @@ class Worker:
         )
         self.engine = Engine()
         source, self.source_control = open_client(store_config(config.source, config), endpoint_limits[0])
-        destination, control = open_client(store_config(config.destination_endpoint, config), endpoint_limits[1])
+        destination, control = open_client(
+            store_config(config.destination_endpoint, config), endpoint_limits[1], self._permit
+        )
         self.copies = CopyContext(
             source=source,
             destination=destination,
@@ -91,6 +93,7 @@ class Worker:
                 source_etag_md5=config.copy.source_etag == "md5",
                 digests=kept_digests(config),
                 copy_mode=job.copy_mode,
+                record_replaced=config.copy.record_replaced,
             ),
             limits=self.limits,
             requests=Rate(self.limits.requests_per_s),
@@ -99,10 +102,7 @@ class Worker:
         if config.run.runner in CLUSTER_RUNNERS:
             self._check_principals()
         self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
-        store = store_config(config.destination_endpoint, config)
-        self.multipart = Multipart(
-            self.copies, self._threads, lambda: make_control_client(store, make_session(store), attempts=1)
-        )
+        self.multipart = Multipart(self.copies, self._threads, self._make_once)
         self.ledger = LedgerSession(
             dsn,
             job.run,
@@ -112,7 +112,7 @@ class Worker:
             lease_ttl_s=config.ledger.lease_ttl_s,
             worker_id=f"{socket.gethostname()}-{os.getpid()}",
             on_stop=self.stop,
-            on_lease_lost=self.engine.cancel_all,
+            on_lease_lost=self._lose,
             merge=merge_of(config),
         )
         self.ledger.report(self.counters)
@@ -153,6 +153,20 @@ class Worker:
                 # a call to the ledger would hold the loop up
                 threading.Thread(target=self._request_stop, daemon=True).start()
 
+    def _lose(self) -> None:
+        """The lease is lost: what is under way ends at once."""
+        run = self.job.run
+        line = f"run {run.run_id} of job {run.job} lost its lease, or could not renew it in time: it stops here"
+        self.engine.cancel_all(LeaseLost(line))
+
+    def _make_once(self) -> Any:
+        """A control client of the destination that repeats nothing, for Complete."""
+        store = store_config(self.job.config.destination_endpoint, self.job.config)
+        return make_control_client(store, make_session(store), self._permit, attempts=1)
+
+    def _permit(self) -> None:
+        self.ledger.require_lease()
+
     def _request_stop(self) -> None:
         """Tell the other workers, and the driver why rows are left."""
         run_id = self.job.run.run_id
@@ -185,10 +199,10 @@ def merge_of(config: JobConfig) -> Merge:
     return Merge.ADOPTIONS if config.verify.adopt else Merge.FINDINGS
 
 
-def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any]:
-    """The data-plane client and the boto3 client of one endpoint."""
+def open_client(store: StoreConfig, limit: EndpointLimit, permit: Permit = always) -> tuple[S3Client, Any]:
+    """The data-plane client and the boto3 client of one endpoint; `permit` as in `S3Client`."""
     session = make_session(store)
-    control = make_control_client(store, session)
+    control = make_control_client(store, session, permit)
     signer = Signer(session, region_of(store, session), store.side)
     timeouts: dict[str, Any] = {
         "connect_timeout_s": store.connect_timeout_s,
@@ -197,7 +211,7 @@ def open_client(store: StoreConfig, limit: EndpointLimit) -> tuple[S3Client, Any
     }
     fast = make_transport(store.transport, **timeouts)
     careful = fast if store.transport in VERBATIM else VerbatimTransport(**timeouts)
-    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit), control
+    return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit, permit), control
 
 
 class _Shared:

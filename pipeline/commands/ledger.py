@@ -1,4 +1,4 @@
-"""`s3ferry ledger`: brings the ledger's tables up to date, checks a run's records, exports them."""
+"""`s3ferry ledger`: brings the ledger's tables up to date; checks a run's records, exports them, drops them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def execute(command: LedgerCommand) -> int:
 
     Raises InvalidInput where no ledger is named or there is no such run, RunBroken. May be repeated.
     """
-    return {"migrate": _migrate, "check": _check, "export": _export}[command.action](command)
+    actions = {"migrate": _migrate, "check": _check, "export": _export, "drop": _drop}
+    return actions[command.action](command)
 
 
 def _migrate(_command: LedgerCommand) -> int:
@@ -84,6 +85,25 @@ def _export(command: LedgerCommand) -> int:
         f" s3ferry ledger check {command.run_id} says more\n"
     )
     return Exit.FAILURES
+
+
+def _drop(command: LedgerCommand) -> int:
+    from ledger.exports import has_history  # noqa: PLC0415 (loads psycopg)
+    from ledger.retry import repeat  # noqa: PLC0415
+    from ledger.runs import drop_history, run_status  # noqa: PLC0415
+
+    run_id, dsn = command.run_id, named_dsn()
+    run = repeat(dsn, f"drop {run_id}", lambda conn: run_status(conn, run_id))
+    if not repeat(dsn, f"drop {run_id}", lambda conn: has_history(conn, run_id)):
+        sys.stdout.write(f"run {run_id} has no history any more\n")
+        return Exit.OK
+    records = "records" if run.records is None else f"{human_count(run.records)} records"
+    if not command.yes:
+        sys.stdout.write(f"run {run_id} has a history of {records}; --yes drops it, s3ferry ledger export keeps it\n")
+        return Exit.OK
+    repeat(dsn, f"drop {run_id}", lambda conn: drop_history(conn, run_id))
+    sys.stdout.write(f"the history of run {run_id} is dropped: {records}\n")
+    return Exit.OK
 
 
 def contents(exported: Exported) -> list[str]:

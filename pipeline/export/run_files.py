@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
 from ledger import exports
 from ledger.connect import Connection
@@ -18,7 +18,7 @@ from ledger.digest import ENCODING, RecordsDigest, records_digest, stored_digest
 from ledger.retry import repeat
 from ledger.runs import RunStatus, run_status
 from model.errors import InvalidInput, RunBroken
-from model.outcome import Outcome
+from model.outcome import Outcome, RunKind
 from model.status import DEAD, RETRIED, Status
 from options.redaction import redactor
 from pipeline.export import formats
@@ -30,6 +30,7 @@ T = TypeVar("T")
 DEAD_LETTERS = "dead-letters.avro"
 RETRY = "retry.csv"
 RESTORE = "restore.csv"
+EXTRA = "extra.csv"
 SUMS = "SHA256SUMS"
 CONTENTS = "export.json"
 RECORDS = {"avro": "records.avro", "parquet": "records.parquet"}
@@ -78,7 +79,7 @@ def require_folder(flag: str, folder: str) -> None:
 
 
 def export_dead(dsn: str, run_id: int, folder: str) -> Exported:
-    """Writes the run's dead letters, retry manifest and restore manifest. Repeatable: it gives the same files.
+    """Writes the run's dead letters and its retry, restore and extra manifests. Repeatable: it gives the same files.
 
     A file that would have no row is not written, and one an earlier export left is removed. Raises InvalidInput for a
     run that is not there or still going, or whose history was dropped, and RunBroken for what the disk refuses.
@@ -128,6 +129,10 @@ class _Export:
         )
         self._write_manifest(RETRY, RETRIED)
         self._write_manifest(RESTORE, frozenset({Status.ARCHIVED}))
+        if self._run.kind is RunKind.VERIFY:
+            destination = cast("dict[str, str]", self._run.options["destination"])
+            extra = exports.extra_names(self._conn, self._run.run_id, destination["bucket"])
+            self._write_rows(EXTRA, extra, lambda file, rows: formats.write_manifest(file, rows, versions=False))
         return Exported(self._folder, dict(self._files))
 
     def everything(self, record_format: str) -> Exported:

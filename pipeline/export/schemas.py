@@ -47,6 +47,8 @@ RECORD_FIELDS = (
     Field("started_at", "time", True, "begin of the transfer"),
     Field("finished_at", "time", True, "end of the transfer"),
     Field("error", "text", True, "what went wrong, secrets masked"),
+    Field("replaced_etag", "text", True, "ETag of what the destination held before, where the run looked"),
+    Field("replaced_version", "text", True, "its version"),
 )
 """An integrity record: job and run, then the columns of `attempts` in the order of `ledger.rows.COLUMNS`."""
 

@@ -10,8 +10,8 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -56,6 +56,38 @@ class Manifest:
     columns: tuple[str, ...]
     created_at: datetime | None
     files: tuple[ManifestFile, ...]
+    members: tuple[Manifest, ...] = ()
+    """The manifests this one joins, each with its share of `files`; () for one as it was read."""
+
+    def of(self, file_number: int) -> Manifest:
+        """The manifest that says how that file is written: this one, or the member the file is of."""
+        for member in self.members:
+            if member.files and file_number <= member.files[-1].file_number:
+                return member
+        return self
+
+
+def joined(manifests: Sequence[Manifest]) -> Manifest:
+    """One manifest with the files of all, numbered through. `checksum` is the MD5 of theirs, one a line. Pure."""
+    if len(manifests) == 1:
+        return manifests[0]
+    members, first = [], 0
+    for manifest in manifests:
+        files = tuple(replace(file, file_number=first + place) for place, file in enumerate(manifest.files))
+        members.append(replace(manifest, files=files))
+        first += len(files)
+    buckets = {manifest.source_bucket for manifest in manifests}
+    return Manifest(
+        uri=" ".join(manifest.uri for manifest in manifests),
+        checksum=_md5("".join(f"{manifest.checksum}\n" for manifest in manifests).encode()),
+        source_bucket=buckets.pop() if len(buckets) == 1 else None,
+        inventory_bucket=None,
+        format=manifests[0].format,
+        columns=(),
+        created_at=None,
+        files=tuple(file for member in members for file in member.files),
+        members=tuple(members),
+    )
 
 
 def resolve_latest(store: InventoryStore, location: Location) -> Location:

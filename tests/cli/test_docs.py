@@ -6,7 +6,7 @@ from pathlib import Path
 
 from model.outcome import Exit
 from options.flags import Flag
-from options.ledger_command import EXPORT_FLAGS, REPORT_FLAGS
+from options.ledger_command import DROP_FLAGS, EXPORT_FLAGS, REPORT_FLAGS
 from options.parse import FLAGS_BY_THEME
 from options.sweep import SWEEP_FLAGS
 from options.verify import VERIFY_FLAGS
@@ -17,6 +17,7 @@ GUIDE = (Path(__file__).parents[2] / "docs/command-line.md").read_text(encoding=
 FLAGS = [
     *(flag for flags in FLAGS_BY_THEME.values() for flag in flags),
     *SWEEP_FLAGS,
+    *DROP_FLAGS,
     *EXPORT_FLAGS,
     *REPORT_FLAGS,
     *VERIFY_FLAGS,

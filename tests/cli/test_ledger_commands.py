@@ -6,12 +6,13 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from ledger import schema
 from ledger.accounting import InputFile, write_counts
 from ledger.connect import connect
 from ledger.digest import seal
 from ledger.leases import RunRef, release
 from ledger.runs import RunStart, drop_history, finish_run, start_run
-from ledger.schema import migrate
+from ledger.schema import Migration, migrate, migrations
 from ledger.writer import write_objects
 from model.outcome import Count, Outcome, RunKind
 from model.records import Tally
@@ -64,6 +65,17 @@ def run(ledger_dsn: str, monkeypatch: pytest.MonkeyPatch) -> RunRef:
     migrate(ledger_dsn)
     start = RunStart("nightly", "s3://inv/manifest.json", None, VERSION, {}, "aws", "dst", "prefix/")
     return start_run(ledger_dsn, start)
+
+
+def test_ledger_migrate_is_refused_under_a_run_it_would_break(
+    run: RunRef, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    breaking = Migration(9_001, "9001_breaking.sql", "ALTER TABLE objects DROP COLUMN md5", "x")
+    monkeypatch.setattr(schema, "migrations", lambda: (*migrations(), breaking))
+    assert main(["ledger", "migrate"]) == 4
+    line = capsys.readouterr().err
+    assert line.startswith("s3ferry: the ledger cannot be migrated (9001_breaking.sql) under run ")
+    assert line.endswith(f"or end it with `s3ferry stop {run.run_id}`\n")
 
 
 def test_status_shows_a_run(run: RunRef, capsys: pytest.CaptureFixture[str]) -> None:
@@ -261,6 +273,23 @@ def test_check_says_that_the_history_was_dropped(
 
     assert main(["ledger", "check", str(ended.run_id)]) == 1
     assert "its history was dropped, so there is nothing to compare" in capsys.readouterr().out
+
+
+def test_history_is_dropped_only_when_told_to(
+    ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = str(ended.run_id)
+    assert main(["ledger", "drop", run_id]) == 0
+    assert main(["ledger", "check", run_id]) == 0
+    assert main(["ledger", "drop", run_id, "--yes"]) == 0
+    assert main(["ledger", "drop", run_id, "--yes"]) == 0
+
+    named, _, dropped, again = capsys.readouterr().out.splitlines()
+    assert named == f"run {run_id} has a history of 3 records; --yes drops it, s3ferry ledger export keeps it"
+    assert dropped == f"the history of run {run_id} is dropped: 3 records"
+    assert again == f"run {run_id} has no history any more"
+    with connect(ledger_dsn, "test") as connection:
+        assert connection.execute("SELECT count(*) FROM objects").fetchone() == (3,)
 
 
 def test_check_of_a_run_that_was_never_closed_says_so(

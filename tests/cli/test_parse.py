@@ -23,7 +23,7 @@ GOOD = ("--manifest=s3://inv/cfg/manifest.json", "--destination=s3://dst/prefix/
 
 def test_without_further_flags_every_option_has_the_default_of_the_config() -> None:
     assert parse_run(GOOD) == JobConfig(
-        inventory=InventoryOptions(manifest="s3://inv/cfg/manifest.json"),
+        inventory=InventoryOptions(manifests=("s3://inv/cfg/manifest.json",)),
         destination=DestinationOptions(bucket="dst", prefix="prefix/"),
     )
 
@@ -42,7 +42,7 @@ def test_every_flag_lands_in_its_option() -> None:
         --hash=md5,crc32c
         --attempts=3 --max_in_flight=10 --medium_in_flight=5 --parts_in_flight=2 --memory_budget=256MiB
         --connect_timeout=5 --idle_timeout=7.5 --transport=aiohttp
-        --part_layout=source --max_parts=500 --copy_mode=auto --recopy
+        --part_layout=source --max_parts=500 --copy_mode=auto --recopy --record_replaced
         --max_requests_per_s=100 --max_bytes_per_s=10MB
         --flush_rows=10 --flush_bytes=1MiB --flush_interval=0.5 --lease_ttl=30
         --job=nightly --runner=FnApiRunner --workers=3 --summary=- --max_failures=0.5% --strict_source --log_level=debug
@@ -69,7 +69,7 @@ def test_every_flag_lands_in_its_option() -> None:
             "arn:aws:iam::123456789012:role/write",
             "path",
         ),
-        inventory=InventoryOptions("s3://inv/cfg/latest", "percent", True, "/spool"),
+        inventory=InventoryOptions(("s3://inv/cfg/latest",), "percent", True, "/spool"),
         destination=DestinationOptions("dst", "a/b"),
         routing=RoutingOptions(2 * 1024**2, 10**9, 100, 1024**3, 2, 64 * 1024**2, 1000, "source", 500),
         copy=CopyPolicy(
@@ -90,6 +90,7 @@ def test_every_flag_lands_in_its_option() -> None:
             10_000_000.0,
             "md5,crc32c",
             "auto",
+            True,
             True,
         ),
         ledger=LedgerOptions(10, 1024**2, 0.5, 30.0),
@@ -119,8 +120,15 @@ def test_digests_are_known_in_any_case_and_order(given: str, read: str) -> None:
 
 
 def test_a_local_manifest_is_taken_as_it_is() -> None:
-    assert parse_run(["--manifest=data/my inventory/manifest.json", GOOD[1]]).inventory.manifest == (
-        "data/my inventory/manifest.json"
+    assert parse_run(["--manifest=data/my inventory/manifest.json", GOOD[1]]).inventory.manifests == (
+        "data/my inventory/manifest.json",
+    )
+
+
+def test_several_manifests_are_kept_in_their_order() -> None:
+    assert parse_run([*GOOD, "--manifest=s3://inv/another/latest"]).inventory.manifests == (
+        "s3://inv/cfg/manifest.json",
+        "s3://inv/another/latest",
     )
 
 

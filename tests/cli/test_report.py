@@ -114,6 +114,7 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
         "records_digest": None,
         "retry_manifest": None,
         "restore_manifest": None,
+        "extra_manifest": None,
     }
 
 

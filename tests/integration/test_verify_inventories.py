@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
 from local.workload import WorkObject
 from tests.fixtures.s3 import S3Server
-from tests.integration.conftest import MakeFerry, new_bucket
+from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ferry import Finished
 from tests.integration.ledger import Ledger
 from tests.integration.proxy import proxy_before
@@ -46,7 +48,8 @@ def story(minio: S3Server, module_ledger: Ledger, module_ferry: MakeFerry) -> It
         theirs = destination_scene(minio, target, without={f"in/{LATER}"})
         proxy.forget()
         manifest = theirs.inventory(format="Parquet", rows_per_file=9)
-        joined = user.verify(scene.inventory(), f"s3://{target}/in/", f"--destination_manifest={manifest}")
+        folder = f"--export={user.folder}/found"
+        joined = user.verify(scene.inventory(), f"s3://{target}/in/", f"--destination_manifest={manifest}", folder)
         yield Story(
             module_ledger,
             copied,
@@ -101,6 +104,15 @@ def test_objects_that_only_the_destination_has_are_counted_named_and_kept_for_a_
     assert story.extras == [f"in/{EXTRA}"]
 
 
+def test_they_are_exported_as_a_manifest_of_the_destination(story: Story) -> None:
+    manifest = Path(story.joined.summary["extra_manifest"]).read_text()
+    (line,) = manifest.splitlines()
+    bucket, key = line.split(",")
+    assert bucket == story.joined.summary["destination"].removeprefix("s3://").partition("/")[0]
+    assert unquote(key) == f"in/{EXTRA}"
+    assert story.joined.last_sentence.endswith(f"; extra manifest: {story.joined.summary['extra_manifest']}")
+
+
 def test_a_destination_nobody_copied_to_is_adopted_from_two_inventories_alone(
     minio: S3Server, ledger: Ledger, ferry: MakeFerry
 ) -> None:
@@ -143,3 +155,22 @@ def test_an_inventory_of_another_bucket_is_refused(minio: S3Server, ledger: Ledg
     assert done.code == 2
     assert "--destination_manifest" in done.stderr
     assert scene.bucket in done.stderr
+
+
+def test_a_listing_takes_the_place_of_an_inventory_of_the_destination(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), small_objects(6))
+    user = ferry(proxy.server, proxy.server, ledger, "--workers=1")
+    assert user.run(scene.inventory(), f"s3://{target}/in/").code == 0
+    client = minio.client()
+    client.delete_object(Bucket=target, Key=f"in/{MISSING}")
+    client.put_object(Bucket=target, Key=f"in/{EXTRA}", Body=b"nobody asked for this")
+    proxy.forget()
+
+    found = user.verify(scene.inventory(), f"s3://{target}/in/", "--list_destination")
+
+    assert found.statuses == {"VERIFIED": 5, "DESTINATION_GONE": 1}, found.explain()
+    assert found.summary["extra_objects"] == 1
+    assert {request.key for request in proxy.asked(target)} == {f"in/{MISSING}"}

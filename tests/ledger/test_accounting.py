@@ -61,6 +61,19 @@ def test_a_row_read_but_not_accounted_for_is_a_gap(ref: RunRef, conn: Connection
     assert str(gap) == "input file 0: 5 rows read, 3 accounted for"
 
 
+def test_bytes_read_but_not_accounted_for_are_a_gap(ref: RunRef, conn: Connection) -> None:
+    tallies = [Tally(0, None, None, 2, 300), Tally(0, SizeClass.SMALL, Status.SKIPPED, 2, 200)]
+    write_counts(conn, ref, 0, FILES, tallies)
+    [gap] = reconcile(conn, ref)
+    assert str(gap) == "input file 0: 300 bytes read, 200 accounted for"
+
+
+def test_sizes_that_only_the_source_stated_are_no_gap(ref: RunRef, conn: Connection) -> None:
+    tallies = [Tally(0, None, None, 2, 0), Tally(0, SizeClass.SMALL, Status.SKIPPED, 2, 200)]
+    write_counts(conn, ref, 0, FILES, tallies)
+    assert reconcile(conn, ref) == []
+
+
 def test_a_row_counted_but_not_in_the_ledger_is_a_gap(ref: RunRef, conn: Connection) -> None:
     write_objects(conn, ref, [a_record(1)])
     write_counts(conn, ref, 0, FILES, [read(0, 2), ended(0, Status.VERIFIED, 2)])

@@ -100,7 +100,7 @@ def test_a_change_of_any_column_is_found(column: str, closed: RunRef, conn: Conn
     }.get(column, f"coalesce({column}, {column}) || '1'")
     if column in ("file_number", "row_number", "size", "attempts"):
         other = f"{column} + 1"
-    if column in ("source_version", "destination_version"):
+    if column in ("source_version", "destination_version", "replaced_etag", "replaced_version"):
         other = "''"
     conn.execute(f"UPDATE attempts SET {column} = {other} WHERE destination_key = 'a'")  # noqa: S608
 

@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
-import psycopg
 import pytest
 
-from ledger.accounting import InputFile, reconcile, write_counts
+from ledger.accounting import InputFile, write_counts
 from ledger.connect import Connection
-from ledger.destination_rows import ListedObject, keep_listed, listed, make_room
-from ledger.digest import seal
+from ledger.destination_rows import ListedObject, keep_listed, make_room
 from ledger.leases import RunRef, release
 from ledger.objects import Merge
-from ledger.queries import failures
-from ledger.runs import Outcome, finish_run, start_run
-from ledger.uploads import UploadState, adopt_upload, close_upload
+from ledger.runs import start_run
 from ledger.writer import write_objects
-from model.errors import RunBroken
 from model.outcome import RunKind
-from model.records import DeadLetter, PartRecord, Tally
+from model.records import Tally
 from model.status import SizeClass, Status
-from tests.ledger.examples import a_record, a_run, an_upload
-from tests.ledger.sessions import VERIFIED, open_session
+from tests.fixtures.roles import GUIDE, STATEMENTS
+from tests.ledger.examples import a_record, a_run
 
-TEXT = (Path(__file__).parents[2] / "docs/ledger.md").read_text()
-QUERIES = re.findall(r"^```sql\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 KEY = "backup/data/part-000000001.parquet"
 
 
@@ -42,7 +34,7 @@ def filled(ref: RunRef, conn: Connection) -> RunRef:
 
 
 def ask(conn: Connection, start: str) -> list[tuple[object, ...]]:
-    [query] = [query for query in QUERIES if query.startswith(start)]
+    [query] = [query for query in STATEMENTS if query.startswith(start)]
     return conn.execute(query).fetchall()
 
 
@@ -62,6 +54,15 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
     assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", 5, 4)]
     [history] = ask(conn, "SELECT run_id, status, size")
     assert history[:2] == (1, "VERIFIED")
+    [run] = ask(conn, "SELECT run_id, kind")
+    assert (run[:2], run[4]) == ((1, "run"), "running")
+    assert ask(conn, "SELECT count(*) AS objects")[0][:2] == (2, "195 kB")
+    assert ask(conn, "SELECT destination_key, size, sha256") == []
+
+
+def test_there_are_ten_of_them() -> None:
+    section = GUIDE.partition("## Useful queries")[2].partition("\n## ")[0]
+    assert section.count("```sql") == 10
 
 
 def test_the_queries_about_a_verification_name_what_is_wrong_and_what_is_beside(
@@ -83,33 +84,5 @@ def test_the_guide_names_every_column(conn: Connection) -> None:
         "SELECT table_name, column_name FROM information_schema.columns"
         " WHERE table_schema = 'public' AND table_name <> 'attempts'"
     ).fetchall()
-    lines = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", TEXT, re.MULTILINE)}
+    lines = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", GUIDE, re.MULTILINE)}
     assert [f"{table}.{column}" for table, column in rows if f"`{column}`" not in lines[table]] == []
-
-
-def test_a_worker_can_do_with_the_rights_the_guide_grants(dsn: str, conn: Connection) -> None:
-    [grants] = [query for query in QUERIES if query.startswith("GRANT")]
-    conn.execute("CREATE ROLE ferry_worker LOGIN")
-    try:
-        conn.execute(grants)
-        ref = start_run(dsn, a_run())
-        make_room(conn, ref)
-        worker_dsn = psycopg.conninfo.make_conninfo(dsn, user="ferry_worker")
-        with open_session(worker_dsn, ref) as session:
-            assert session.write([a_record()]).wait(30) == [VERIFIED]
-            session.call(lambda own: adopt_upload(own, ref, an_upload()))
-            session.write_parts([("a" * 64, PartRecord(1, 5, "e", None, None, None))]).wait(30)
-            session.call(lambda own: close_upload(own, ref, "a" * 64, "upload-1", UploadState.COMPLETED))
-            session.call(lambda own: keep_listed(own, ref, [ListedObject("k", 5, "e")]))
-            assert session.call(lambda own: listed(own, ref, ["k"])) != {}
-            session.write_dead_letters([DeadLetter(0, 9, Status.BAD_ROW, "why", "what")]).wait(30)
-            session.call(lambda own: write_counts(own, ref, 0, [], []))
-            assert session.call(lambda own: reconcile(own, ref)) != []
-            assert session.call(lambda own: failures(own, ref.run_id)) == 0
-            session.call(lambda own: finish_run(own, ref, Outcome.FAILED, 1, {}))
-            session.call(lambda own: release(own, ref))
-            assert session.call(lambda own: seal(own, ref.run_id)).records == 1
-            with pytest.raises(RunBroken, match="grant"):
-                start_run(worker_dsn, a_run())
-    finally:
-        conn.execute("DROP OWNED BY ferry_worker; DROP ROLE ferry_worker")

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+import ledger.session
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef
 from ledger.queries import finished_in_run
@@ -165,3 +166,17 @@ def test_outcomes_survive_a_lost_answer_to_a_commit(dsn: str, ref: RunRef, conn:
         again = session.write(records).wait(60)
     assert once == again
     assert len(statuses(conn, ref)) == 2
+
+
+def test_whoever_asks_for_the_lease_sees_at_once_that_it_was_not_renewed(
+    dsn: str, ref: RunRef, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a process that was stopped for longer than half the TTL, before any of its threads has looked."""
+    with open_session(dsn, ref, lease_ttl_s=3_600.0) as session:
+        session.call(lambda own: None)
+        session.require_lease()
+        now = ledger.session._lease_clock()
+        with monkeypatch.context() as later:
+            later.setattr(ledger.session, "_lease_clock", lambda: now + 1_801)
+            with pytest.raises(LeaseLost, match="could not renew its lease for 1800 s"):
+                session.require_lease()

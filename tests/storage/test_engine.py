@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 
-from model.errors import RunBroken, Stopped
+from model.errors import LeaseLost, RunBroken, Stopped
 from model.status import SizeClass
 from storage.engine import Engine
 from storage.limits import Admission
@@ -144,8 +144,8 @@ def test_cancel_all_breaks_the_run_for_everyone_under_way(engine: Engine) -> Non
     bundle = engine.open_bundle()
     bundle.submit(forever, range(3))
     engine.run(asyncio.sleep(0))
-    engine.cancel_all()
-    with pytest.raises(RunBroken):
+    engine.cancel_all(LeaseLost("the lease is lost"))
+    with pytest.raises(LeaseLost):
         list(bundle.drain())
 
 

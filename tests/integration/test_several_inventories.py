@@ -1,0 +1,46 @@
+"""Several inventories in one run: of two buckets, in two formats; every row of each is accounted for."""
+
+from __future__ import annotations
+
+from tests.fixtures.compare import keys_of
+from tests.fixtures.s3 import S3Server
+from tests.integration.conftest import MakeFerry, new_bucket
+from tests.integration.ledger import Ledger
+from tests.integration.scenes import small_objects, stocked
+
+
+def test_two_buckets_in_two_formats_are_one_run(minio: S3Server, ferry: MakeFerry, ledger: Ledger) -> None:
+    photos = stocked(minio, new_bucket(minio), small_objects(12, folder="photos"))
+    letters = stocked(minio, new_bucket(minio), small_objects(9, folder="letters"))
+    target, user = new_bucket(minio), ferry(minio, minio, ledger, "--workers=2", "--slice_rows=8")
+    manifests = (photos.inventory(rows_per_file=5), letters.inventory(format="Parquet", rows_per_file=4))
+
+    ran = user.run(manifests[0], f"s3://{target}", f"--manifest={manifests[1]}")
+
+    assert ran.code == 0, ran.explain()
+    assert ran.statuses == {"VERIFIED": 21}
+    assert keys_of(minio.client(), target) == sorted(photos.keys + letters.keys)
+    run_id = ran.summary["run_id"]
+    read = ledger.rows(
+        "SELECT file_number, sum(rows)::int AS rows FROM manifest_files WHERE run_id = %s GROUP BY 1 ORDER BY 1", run_id
+    )
+    assert [row["rows"] for row in read] == [5, 5, 2, 4, 4, 1]
+    assert ledger.run(run_id)["manifest"] == " ".join(manifests)
+    buckets = {row["source_bucket"] for row in ledger.objects().values()}
+    assert buckets == {photos.bucket, letters.bucket}
+    assert user.run(manifests[1], f"s3://{target}", f"--manifest={manifests[0]}").statuses == {"SKIPPED": 21}
+
+
+def test_a_key_of_both_buckets_is_kept_once_and_the_other_named(
+    minio: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    one = stocked(minio, new_bucket(minio), small_objects(3))
+    other = stocked(minio, new_bucket(minio), small_objects(1, size=7))
+
+    ran = ferry(minio, minio, ledger, "--workers=1").run(
+        one.inventory(), f"s3://{new_bucket(minio)}", f"--manifest={other.inventory()}"
+    )
+
+    assert (ran.code, ran.statuses) == (1, {"VERIFIED": 3, "FAILED": 1}), ran.explain()
+    (letter,) = ledger.rows("SELECT file_number, reason FROM dead_letters")
+    assert (letter["file_number"], "already claims this destination key" in letter["reason"]) == (1, True)
