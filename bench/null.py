@@ -12,7 +12,7 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,8 +107,7 @@ class Bench:
         """Puts the inventory of `count` objects where the server keeps it; the manifest's URL."""
         client = server.client()
         if (count, size) not in self.inventories:
-            etag = client.head_object(Bucket=SOURCE, Key=f"null/0@{size}")["ETag"].strip('"')
-            self.inventories[count, size] = _inventory(count, size, etag)
+            self.inventories[count, size] = inventory_of(client, f"null-{count}-{size}", {size: count})
         manifest, files = self.inventories[count, size]
         for key, body in files:
             client.put_object(Bucket=INVENTORY, Key=key, Body=body)
@@ -124,23 +123,27 @@ def _copying_s(dsn: str) -> float:
     return float(row[0].total_seconds()) if row and row[0] else 0.0
 
 
-def _inventory(count: int, size: int, etag: str) -> tuple[str, list[tuple[str, bytes]]]:
+def inventory_of(client: Any, config_id: str, counts: Mapping[int, int]) -> tuple[str, list[tuple[str, bytes]]]:
+    """The manifest's key, and the files of an inventory of objects that null servers have: how many of which size."""
     files: list[tuple[str, bytes]] = []
 
     def keep(key: str, body: bytes | Path) -> None:
         files.append((key, body.read_bytes() if isinstance(body, Path) else body))
 
-    rows = (
-        {"key": f"null/{n:07}@{size}", "size": size, "e_tag": etag, "last_modified_date": _WHEN} for n in range(count)
-    )
+    def rows() -> Iterator[dict[str, Any]]:
+        for size, count in counts.items():
+            etag = client.head_object(Bucket=SOURCE, Key=f"null/0@{size}")["ETag"].strip('"')
+            for n in range(count):
+                yield {"key": f"null/{n:07}@{size}", "size": size, "e_tag": etag, "last_modified_date": _WHEN}
+
     manifest = write_inventory(
-        rows,
+        rows(),
         format="CSV",
         put=keep,
         source_bucket=SOURCE,
         inventory_bucket=INVENTORY,
         prefix="",
-        config_id=f"null-{count}-{size}",
+        config_id=config_id,
         when=_WHEN,
     )
     return manifest, files
