@@ -38,6 +38,11 @@ class Preset(NamedTuple):
         """The same with a name for the job, unless it has one."""
         return self if _named(self.args, "job_name") else self._replace(args=(*self.args, f"--job_name={name}"))
 
+    @property
+    def job_name(self) -> str:
+        """The job's name; empty where it has none yet."""
+        return _value(self.args, "job_name") or ""
+
 
 class FlinkCluster(NamedTuple):
     """What a JobManager says of its cluster: its line (1.19), slots in all, and TaskManagers."""
@@ -142,10 +147,19 @@ def job_servers() -> list[Path]:
     return sorted(folder.glob("*.jar")) if folder.is_dir() else []
 
 
-def flink_has(url: str, job_name: str) -> bool:
-    """Whether the cluster at `url` has taken a job of this name. Raises RunBroken where it does not answer."""
+def flink_job(url: str, job_name: str) -> str | None:
+    """The id of the job of this name, once the cluster at `url` has it. Raises RunBroken where it does not answer."""
     jobs = _ask(url, "/jobs/overview").get("jobs")
-    return any(job.get("name") == job_name for job in jobs) if isinstance(jobs, list) else False
+    found = [str(job["jid"]) for job in jobs if job.get("name") == job_name] if isinstance(jobs, list) else []
+    return found[0] if found else None
+
+
+def flink_failures(url: str, job_name: str) -> str:
+    """What tasks of the job have failed of so far, restarted or not, as text. Raises as `flink_job`."""
+    job = flink_job(url, job_name)
+    history = _ask(url, f"/jobs/{job}/exceptions").get("exceptionHistory") if job else None
+    entries = history.get("entries", []) if isinstance(history, dict) else []
+    return "\n".join(str(entry.get("stacktrace", "")) for entry in entries)
 
 
 def _flink_url(given: Sequence[str]) -> str:

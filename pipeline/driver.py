@@ -34,12 +34,13 @@ from options.values import failure_limit
 from pipeline.clusters import Preset
 from pipeline.commands.dsn import named_dsn
 from pipeline.export.run_files import EXTRA, RESTORE, RETRY, export_dead, require_folder
+from pipeline.failures import failure_in
 from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, preset_of, run_graph
 from pipeline.slices import plan_slices, whole_files
-from pipeline.watch import Watch, failure_in
+from pipeline.watch import Watch
 from pipeline.workers import is_local
 from storage.config import Capabilities
 from storage.copier import CopyMode

@@ -6,17 +6,21 @@ download it and something else when it cannot.
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from model.errors import InvalidInput
+from model.errors import InvalidInput, RunBroken
 from options.config import JobConfig
-from pipeline.clusters import Preset, flink_has, flink_preset, other_preset, spark_preset
+from pipeline.clusters import Preset, flink_failures, flink_job, flink_preset, other_preset, spark_preset
+from pipeline.failures import failure_in, is_said
 from pipeline.nursery import SIGNALS
 from pipeline.workers import LOCAL_RUNNERS, is_local, worker_count
+
+_LOGGER = logging.getLogger("s3ferry")
 
 _LOOK_EVERY_S = 0.5
 
@@ -59,21 +63,44 @@ def run_graph(
         build(pipeline)
         result = pipeline.run()
         if not detach or not _taken(result, preset):
-            result.wait_until_finish()
+            _wait(result, preset)
 
 
 def _taken(result: Any, preset: Preset) -> bool:
     """Wait until the cluster has the job: True; False where it has ended already, well or not."""
     from apache_beam.runners.runner import PipelineState  # noqa: PLC0415 - a heavy import
 
-    name = next(arg.partition("=")[2] for arg in reversed(preset.args) if arg.startswith("--job_name="))
     while True:
         state = result.state
         if PipelineState.is_terminal(state):
             return False
-        if flink_has(preset.flink_url, name) if preset.flink_url else state == PipelineState.RUNNING:
+        if flink_job(preset.flink_url, preset.job_name) if preset.flink_url else state == PipelineState.RUNNING:
             return True
         time.sleep(_LOOK_EVERY_S)
+
+
+def _wait(result: Any, preset: Preset) -> None:
+    """Wait until the job has ended. Raises what it failed of.
+
+    Flink restarts what fails. Where a worker says why it cannot go on, no restart helps: the job is cancelled.
+    """
+    from apache_beam.runners.runner import PipelineState  # noqa: PLC0415 - a heavy import
+
+    while preset.flink_url is not None and not PipelineState.is_terminal(result.state):
+        said = _failures(preset.flink_url, preset.job_name)
+        if is_said(said):
+            result.cancel()
+            raise failure_in(RuntimeError(said))
+        time.sleep(_LOOK_EVERY_S)
+    result.wait_until_finish()
+
+
+def _failures(flink_url: str, job_name: str) -> str:
+    try:
+        return flink_failures(flink_url, job_name)
+    except RunBroken as error:
+        _LOGGER.debug("%s", error.message)
+        return ""
 
 
 def _local_runner(worker_command: str | None) -> Any:

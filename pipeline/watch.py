@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import sys
 import time
 from types import TracebackType
@@ -13,8 +12,7 @@ from typing import Self
 from ledger import queries, runs
 from ledger.leases import RunRef
 from ledger.session import LedgerSession
-from model import errors
-from model.errors import InvalidInput, RunBroken, S3ferryError
+from model.errors import InvalidInput, RunBroken
 from model.status import SizeClass
 from options.values import FailureLimit
 from pipeline.progress import ClassProgress, ProgressSnapshot, open_progress
@@ -24,12 +22,6 @@ _LOGGER = logging.getLogger("s3ferry")
 
 _LOOK_EVERY_S = 1.0
 _JOIN_S = 0.2
-_WHERE = re.compile(r" \[while running '[^']*'\]$")
-"""What Beam adds to the message of an error raised in a step."""
-_NOT_INSTALLED = re.compile(
-    r"\bModuleNotFoundError: No module named '((?:transforms|model|options|storage|ledger)\b[^']*)'"
-)
-_RAISED = re.compile(r"\b(?:model\.errors|storage\.inventory\.errors)\.(\w+): ([^\n]*)")
 
 
 class Watch:
@@ -88,25 +80,3 @@ class Watch:
             self._limit = None
             with contextlib.suppress(InvalidInput):  # it has ended meanwhile: nothing is left to stop
                 self._session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, MAX_FAILURES))
-
-
-def failure_in(error: BaseException) -> S3ferryError:
-    """What a graph failed of. Runners hand over a RuntimeError whose text holds the worker's traceback."""
-    if isinstance(error, S3ferryError):
-        return type(error)(_WHERE.sub("", error.message)) if _WHERE.search(error.message) else error
-    raised = _RAISED.findall(str(error))
-    if raised:
-        name, message = raised[-1]
-        kind = getattr(errors, name, InvalidInput)
-        line = _WHERE.sub("", message)
-        return kind(line) if issubclass(kind, S3ferryError) else RunBroken(line)
-    missing = _NOT_INSTALLED.search(str(error))
-    if missing:
-        return RunBroken(
-            f"s3ferry is not installed for the workers (they have no module {missing[1]}): install it for the"
-            " interpreter that runs them"
-        )
-    last = str(error).strip().rpartition("\n")[2]
-    failure = RunBroken(f"the graph failed: {type(error).__name__}: {last}")
-    failure.__cause__ = error
-    return failure

@@ -6,7 +6,7 @@ import apache_beam as beam
 import pytest
 
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from pipeline.watch import failure_in
+from pipeline.failures import failure_in
 from storage.inventory.errors import CorruptInventoryFile
 from tests.transforms.examples import in_process
 
