@@ -48,25 +48,23 @@ def job_server_folder(jar: str) -> Path:
 class Cluster:
     """A cluster that runs. `flags` make a run use it; `environment` is what the user's own process needs."""
 
+    script: Path
     folder: Path
     flags: tuple[str, ...]
     environment: Mapping[str, str]
-    url: str
     start: Mapping[str, str]
     """The environment it was started with."""
 
     def up(self) -> None:
         """Start what is not running."""
-        script = DEPLOY / "flink" / "local_cluster.sh"
         up = subprocess.run(
-            [script, "up"], check=False, env=dict(self.start), capture_output=True, text=True, timeout=START_S
+            [self.script, "up"], check=False, env=dict(self.start), capture_output=True, text=True, timeout=START_S
         )
         assert up.returncode == 0, up.stdout + up.stderr
 
     def down(self) -> None:
         """Stop all of it."""
-        script = DEPLOY / "flink" / "local_cluster.sh"
-        subprocess.run([script, "down"], check=False, env=dict(self.start), timeout=START_S)
+        subprocess.run([self.script, "down"], check=False, env=dict(self.start), timeout=START_S)
 
     def pid(self, name: str) -> int:
         """The process of this name: jobmanager, taskmanager-1, worker-pool-2, ..."""
@@ -77,18 +75,27 @@ class Cluster:
         pools = [psutil.Process(int(path.read_text())) for path in sorted(self.folder.glob("worker-pool-*.pid"))]
         return [worker for pool in pools for worker in pool.children() if worker.status() != psutil.STATUS_ZOMBIE]
 
-    def ask(self, path: str) -> Any:
+
+@dataclass(frozen=True)
+class FlinkCluster(Cluster):
+    """A Flink cluster; `url` is its REST address."""
+
+    url: str
+
+    def ask(self, path: str, method: str = "GET") -> Any:
         """What the cluster's REST address answers."""
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - http by construction
+        request = urllib.request.Request(self.url + path, method=method)  # noqa: S310 - http by construction
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
             return json.load(answer)
 
-    def jobs(self) -> dict[str, str]:
-        """State of each job, by name."""
-        return {job["name"]: job["state"] for job in self.ask("/jobs/overview")["jobs"]}
+    def cancel(self, job_name: str) -> None:
+        """Cancel a job, as a user does on Flink's web page."""
+        [job] = [job["jid"] for job in self.ask("/jobs/overview")["jobs"] if job["name"] == job_name]
+        self.ask(f"/jobs/{job}?mode=cancel", "PATCH")
 
 
 @contextmanager
-def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[Cluster]:
+def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[FlinkCluster]:
     """deploy/flink/local_cluster.sh with two TaskManagers of one slot each, on free ports."""
     port, pool_port = free_port(), free_port()
     environment = {
@@ -105,7 +112,8 @@ def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
     master = f"localhost:{port}"
     flags = ("--runner=FlinkRunner", f"--flink_master={master}", f"--environment_config=worker-pool:{pool_port}")
     servers = {JOB_SERVERS: str(job_server_folder(FLINK_JAR))}
-    cluster = Cluster(folder, flags, servers, f"http://{master}", environment)
+    script = DEPLOY / "flink" / "local_cluster.sh"
+    cluster = FlinkCluster(script, folder, flags, servers, environment, f"http://{master}")
     try:
         cluster.up()
         yield cluster
@@ -114,9 +122,8 @@ def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
 
 
 @contextmanager
-def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[tuple[str, ...]]:
-    """deploy/spark/local_cluster.sh on free ports; yields the flags of a run on it."""
-    script = DEPLOY / "spark" / "local_cluster.sh"
+def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[Cluster]:
+    """deploy/spark/local_cluster.sh on free ports."""
     port, pool_port = free_port(), free_port()
     environment = {
         **os.environ,
@@ -128,19 +135,18 @@ def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
         "PYTHON": sys.executable,
         "PYTHONPATH": str(DEPLOY.parent),
     }
+    flags = (
+        "--runner=SparkRunner",
+        f"--spark_master_url=spark://localhost:{port}",
+        f"--environment_config=localhost:{pool_port}",
+    )
+    servers = {JOB_SERVERS: str(job_server_folder(SPARK_JAR))}
+    cluster = Cluster(DEPLOY / "spark" / "local_cluster.sh", folder, flags, servers, environment)
     try:
-        up = subprocess.run(
-            [script, "up"], check=False, env=environment, capture_output=True, text=True, timeout=START_S
-        )
-        assert up.returncode == 0, up.stdout + up.stderr
-        master = f"spark://localhost:{port}"
-        yield (
-            "--runner=SparkRunner",
-            f"--spark_master_url={master}",
-            f"--environment_config=localhost:{pool_port}",
-        )
+        cluster.up()
+        yield cluster
     finally:
-        subprocess.run([script, "down"], check=False, env=environment, timeout=START_S)
+        cluster.down()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from tests.clusters.clusters import (
     FLINK_JAR,
     SPARK_JAR,
     Cluster,
+    FlinkCluster,
     job_server_folder,
     need,
     running_flink,
@@ -40,7 +41,7 @@ def worker_environment(minio: S3Server, cluster_ledger: Ledger) -> dict[str, str
 
 
 @pytest.fixture(scope="session")
-def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[Cluster]:
+def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[FlinkCluster]:
     """A standalone Flink cluster of two TaskManagers with a slot and a Python worker each."""
     job_server_folder(FLINK_JAR)
     need("Flink (deploy/flink/local_cluster.sh)", there=any((CACHE / "tools").glob("flink-*")))
@@ -48,21 +49,10 @@ def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str
         yield cluster
 
 
-@pytest.fixture(scope="module")
-def flink_without_restarts(
-    tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]
-) -> Iterator[Cluster]:
-    """The same for jobs that cannot succeed: the first failure is the last."""
-    job_server_folder(FLINK_JAR)
-    need("Flink (deploy/flink/local_cluster.sh)", there=any((CACHE / "tools").glob("flink-*")))
-    with running_flink(tmp_path_factory.mktemp("flink"), {**worker_environment, "RESTARTS": "0"}) as cluster:
-        yield cluster
-
-
 @pytest.fixture(scope="session")
-def spark(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[tuple[str, ...]]:
-    """Flags of a run on a standalone Spark cluster: a master, a worker of two cores and a Python worker."""
+def spark(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[Cluster]:
+    """A standalone Spark cluster: a master, a worker of two cores and a Python worker."""
     job_server_folder(SPARK_JAR)
     need("Spark (deploy/spark/local_cluster.sh)", there=any((CACHE / "tools").glob("spark-*")))
-    with running_spark(tmp_path_factory.mktemp("spark"), worker_environment) as flags:
-        yield flags
+    with running_spark(tmp_path_factory.mktemp("spark"), worker_environment) as cluster:
+        yield cluster

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from local.workload import WorkObject
-from tests.clusters.clusters import Cluster
+from tests.clusters.clusters import Cluster, FlinkCluster
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
@@ -63,20 +63,28 @@ class Job:
 MakeJob = Callable[[Iterable[WorkObject]], Job]
 
 
+MakeJobOn = Callable[[Cluster, Iterable[WorkObject]], Job]
+
+
 @pytest.fixture
-def make_job(flink: Cluster, minio: S3Server, cluster_ledger: Ledger, proxied: MakeProxy, ferry: MakeFerry) -> MakeJob:
-    def make(objects: Iterable[WorkObject]) -> Job:
-        flink.up()
+def make_job_on(minio: S3Server, cluster_ledger: Ledger, proxied: MakeProxy, ferry: MakeFerry) -> MakeJobOn:
+    def make(cluster: Cluster, objects: Iterable[WorkObject]) -> Job:
+        cluster.up()
         proxy = proxied(minio)
         scene = stocked(minio, new_bucket(minio), objects)
-        user = ferry(proxy.server, proxy.server, cluster_ledger, *SPLIT, *flink.flags)
-        user.environment |= flink.environment
+        user = ferry(proxy.server, proxy.server, cluster_ledger, *SPLIT, *cluster.flags)
+        user.environment |= cluster.environment
         return Job(user, cluster_ledger, proxy, scene, scene.inventory(rows_per_file=100), new_bucket(minio))
 
     return make
 
 
-def test_a_python_worker_that_is_killed_is_replaced(flink: Cluster, make_job: MakeJob) -> None:
+@pytest.fixture
+def make_job(flink: FlinkCluster, make_job_on: MakeJobOn) -> MakeJob:
+    return lambda objects: make_job_on(flink, objects)
+
+
+def test_a_python_worker_that_is_killed_is_replaced(flink: FlinkCluster, make_job: MakeJob) -> None:
     job = make_job(small_objects(200))
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 50)
     run = job.start()
@@ -91,7 +99,7 @@ def test_a_python_worker_that_is_killed_is_replaced(flink: Cluster, make_job: Ma
 
 
 def test_a_task_manager_that_is_killed_takes_no_part_of_a_large_object_with_it(
-    flink: Cluster, make_job: MakeJob
+    flink: FlinkCluster, make_job: MakeJob
 ) -> None:
     job = make_job([*small_objects(20), WorkObject("large", 38 * MIB)])
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.is_part, 4)
@@ -128,3 +136,41 @@ def test_a_detached_run_holds_its_job_and_status_waits_for_it(make_job: MakeJob)
     assert ended.code == 0, ended.explain()
     assert "outcome: succeeded" in ended.stdout
     job.is_done(run_id)
+
+
+def test_a_detached_run_whose_job_is_cancelled_frees_its_job_and_status_says_so(
+    flink: FlinkCluster, make_job: MakeJob
+) -> None:
+    job = make_job(small_objects(50))
+    job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 5)
+    submitted = job.start("--detach", "--lease_ttl=15").wait(PATIENCE_S)
+    assert submitted.code == 0, submitted.explain()
+    run_id = int(submitted.stdout.removeprefix("run "))
+    until(lambda: job.proxy.writes(job.bucket).total() > 5, "the copies are under way")
+
+    flink.cancel(f"s3ferry-run-{run_id}")
+    opened.set()
+    ended = job.user.command("status", "--wait", str(run_id)).wait(PATIENCE_S)
+
+    assert ended.code == 3, ended.explain()
+    assert "outcome: abandoned" in ended.stdout
+    job.ends_well(job.start())
+
+
+def test_what_spark_computes_again_is_asked_of_the_ledger_and_not_of_the_source(
+    spark: Cluster, make_job_on: MakeJobOn
+) -> None:
+    job = make_job_on(spark, small_objects(200))
+    job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 50)
+    run = job.start("--flush_interval=0.1")
+    recorded = "SELECT source_key FROM objects WHERE source_bucket = %s AND status = 'VERIFIED'"
+    run.until(lambda: len(job.ledger.rows(recorded, job.scene.bucket)) >= 40, "copies are recorded")
+
+    proven = {row["source_key"] for row in job.ledger.rows(recorded, job.scene.bucket)}
+    for worker in spark.workers():
+        os.kill(worker.pid, signal.SIGKILL)
+    opened.set()
+
+    job.ends_well(run)
+    fetched = Counter(request.key for request in job.proxy.asked(job.scene.bucket) if request.method == "GET")
+    assert {key for key in proven if fetched[key] > 1} == set()

@@ -48,8 +48,8 @@ def spark_local(request: pytest.FixtureRequest) -> Told:
 
 
 def spark_cluster(request: pytest.FixtureRequest) -> Told:
-    flags: tuple[str, ...] = request.getfixturevalue("spark")
-    return flags, {JOB_SERVERS: str(job_server_folder(SPARK_JAR))}
+    cluster: Cluster = request.getfixturevalue("spark")
+    return cluster.flags, dict(cluster.environment)
 
 
 RUNNERS: tuple[Callable[[pytest.FixtureRequest], Told], ...] = (

@@ -22,21 +22,19 @@ RunWith = Callable[[dict[str, str]], Finished]
 
 
 @pytest.fixture
-def run_with(
-    tmp_path: Path, flink_without_restarts: Cluster, minio: S3Server, cluster_ledger: Ledger, ferry: MakeFerry
-) -> RunWith:
+def run_with(tmp_path: Path, flink: Cluster, minio: S3Server, cluster_ledger: Ledger, ferry: MakeFerry) -> RunWith:
     """`run_with(environment)` runs a job on one worker that has this environment."""
 
     def run(environment: dict[str, str]) -> Finished:
         scene = stocked(minio, new_bucket(minio), small_objects(3))
         target = new_bucket(minio)
         user = ferry(minio, minio, cluster_ledger)
-        user.environment |= flink_without_restarts.environment
+        user.environment |= flink.environment
         with worker_pool(tmp_path, environment) as address:
             run = user.run(
                 scene.inventory(),
                 f"s3://{target}",
-                *flink_without_restarts.flags,
+                *flink.flags,
                 f"--environment_config={address}",
                 "--parallelism=1",
                 "--environment_cache_millis=1000",
