@@ -11,5 +11,5 @@ def test_no_other_package_that_workers_have_uses_a_top_level_name_of_this_one() 
     installed = packages_distributions()
 
     assert ours == {"options", "model", "storage", "ledger", "transforms", "pipeline", "local"}
-    assert {name: set(installed[name]) for name in ours} == dict.fromkeys(ours, {"s3ferry"})
+    assert {name: set(installed[name]) for name in ours} == {name: {"s3ferry"} for name in ours}
     assert ours & sys.stdlib_module_names == set()
