@@ -99,25 +99,19 @@ def reconcile(conn: Connection, ref: RunRef) -> list[Gap]:
     be kept. Reads the whole partition: give it a statement time-out of minutes.
     """
     rows = conn.execute(
-        "SELECT coalesce(f.file_number, c.file_number), coalesce(f.rows, 0), coalesce(c.objects, 0) FROM"
-        " (SELECT file_number, sum(rows)::bigint AS rows FROM manifest_files WHERE run_id = %(run)s GROUP BY 1) f"
-        " FULL JOIN (SELECT file_number, sum(objects)::bigint AS objects FROM manifest_counts"
-        " WHERE run_id = %(run)s GROUP BY 1) c USING (file_number)"
-        " WHERE coalesce(f.rows, 0) <> coalesce(c.objects, 0) ORDER BY 1",
+        "SELECT coalesce(f.file_number, c.file_number), coalesce(f.rows, 0), coalesce(c.objects, 0), f.bytes, c.bytes"
+        " FROM (SELECT file_number, sum(rows)::bigint AS rows, sum(object_bytes)::bigint AS bytes FROM manifest_files"
+        " WHERE run_id = %(run)s GROUP BY 1) f"
+        " FULL JOIN (SELECT file_number, sum(objects)::bigint AS objects, sum(object_bytes)::bigint AS bytes"
+        " FROM manifest_counts WHERE run_id = %(run)s GROUP BY 1) c USING (file_number)"
+        " WHERE coalesce(f.rows, 0) <> coalesce(c.objects, 0) OR (c.bytes < f.bytes AND NOT EXISTS (SELECT FROM runs"
+        " WHERE run_id = %(run)s AND options -> 'copy' ->> 'on_change' = 'copy')) ORDER BY 1",
         {"run": ref.run_id},
     ).fetchall()
-    gaps = [Gap(file, None, read, counted) for file, read, counted in rows]
-    rows = conn.execute(
-        "SELECT file_number, f.object_bytes, c.object_bytes FROM"
-        " (SELECT file_number, sum(object_bytes)::bigint AS object_bytes FROM manifest_files WHERE run_id = %(run)s"
-        " GROUP BY 1) f JOIN (SELECT file_number, sum(object_bytes)::bigint AS object_bytes FROM manifest_counts"
-        " WHERE run_id = %(run)s GROUP BY 1) c USING (file_number)"
-        " WHERE c.object_bytes < f.object_bytes AND NOT EXISTS (SELECT FROM runs WHERE run_id = %(run)s"
-        " AND options -> 'copy' ->> 'on_change' = 'copy') ORDER BY 1",
-        {"run": ref.run_id},
-    ).fetchall()
-    seen = {gap.file_number for gap in gaps}
-    gaps += [Gap(file, None, read, counted, "bytes") for file, read, counted in rows if file not in seen]
+    gaps = [
+        Gap(file, None, read, counted) if read != counted else Gap(file, None, bytes_read, bytes_counted, "bytes")
+        for file, read, counted, bytes_read, bytes_counted in rows
+    ]
     rows = conn.execute(
         sql.SQL(
             "WITH kept AS (SELECT file_number, row_number, status FROM {partition} UNION ALL"

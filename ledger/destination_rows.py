@@ -45,7 +45,7 @@ def keep_listed(conn: Connection, ref: RunRef, objects: Sequence[ListedObject]) 
                 "INSERT INTO {} (run_id, destination_key, size, etag)"
                 " SELECT %s, key, size, nullif(etag, '') FROM unnest(%s::text[], %s::bigint[], %s::text[])"
                 " AS listed (key, size, etag) ORDER BY key ON CONFLICT DO NOTHING"
-            ).format(_part(ref.run_id)),
+            ).format(part(ref.run_id)),
             (
                 ref.run_id,
                 text_array(one.destination_key for one in objects),
@@ -62,16 +62,14 @@ def listed(conn: Connection, ref: RunRef, destination_keys: Sequence[str]) -> di
     )
     found: dict[str, ListedObject] = {}
     for keys in key_chunks(destination_keys):
-        rows = conn.execute(query.format(_part(ref.run_id)), (ref.run_id, text_array(keys)))
+        rows = conn.execute(query.format(part(ref.run_id)), (ref.run_id, text_array(keys)))
         found.update((row[0], ListedObject(*row)) for row in rows)
     return found
 
 
 def extras(conn: Connection, ref: RunRef) -> Extras:
     """Objects of the destination inventory without an attempt of this run. Reads both partitions whole."""
-    among = sql.SQL("FROM {} d WHERE NOT EXISTS (SELECT FROM {} a WHERE a.destination_key = d.destination_key)").format(
-        _part(ref.run_id), partition(ref.run_id)
-    )
+    among = among_extras(ref.run_id)
     row = conn.execute(sql.SQL("SELECT count(*) {}").format(among)).fetchone()
     examples = conn.execute(
         sql.SQL("SELECT destination_key {} ORDER BY destination_key LIMIT %s").format(among), (_EXAMPLES,)
@@ -79,5 +77,13 @@ def extras(conn: Connection, ref: RunRef) -> Extras:
     return Extras(row[0] if row else 0, tuple(key for (key,) in examples))
 
 
-def _part(run_id: int) -> sql.Identifier:
+def among_extras(run_id: int) -> sql.Composed:
+    """The FROM and WHERE of the rows `extras` counts."""
+    return sql.SQL("FROM {} d WHERE NOT EXISTS (SELECT FROM {} a WHERE a.destination_key = d.destination_key)").format(
+        part(run_id), partition(run_id)
+    )
+
+
+def part(run_id: int) -> sql.Identifier:
+    """The name of the partition of `destination_rows` that belongs to `run_id`."""
     return sql.Identifier(f"destination_rows_{int(run_id)}")

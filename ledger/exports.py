@@ -14,6 +14,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from ledger.connect import Connection, transaction
+from ledger.destination_rows import among_extras, part
 from ledger.rows import LIST
 from ledger.runs import partition
 from model.status import Status
@@ -81,8 +82,7 @@ def snapshot(conn: Connection) -> Iterator[Connection]:
 
 def has_history(conn: Connection, run_id: int) -> bool:
     """Whether the run's rows of `attempts` are still there. Repeatable."""
-    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (partition(run_id).as_string(conn),)).fetchone()
-    return bool(row and row[0])
+    return _exists(conn, partition(run_id))
 
 
 def dead_rows(conn: Connection, run_id: int, statuses: Collection[Status]) -> Iterator[DeadRow]:
@@ -144,15 +144,17 @@ def extra_names(conn: Connection, run_id: int, bucket: str) -> Iterator[ObjectNa
 
     None for a run that read no destination inventory.
     """
-    listed = sql.Identifier(f"destination_rows_{int(run_id)}")
-    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (listed.as_string(conn),)).fetchone()
-    if not row or not row[0]:
+    if not _exists(conn, part(run_id)):
         return
-    query = sql.SQL(
-        "SELECT {}, destination_key, NULL FROM {} d WHERE NOT EXISTS"
-        " (SELECT FROM {} a WHERE a.destination_key = d.destination_key) ORDER BY destination_key"
-    ).format(sql.Literal(bucket), listed, partition(run_id))
+    query = sql.SQL("SELECT {}, destination_key, NULL {} ORDER BY destination_key").format(
+        sql.Literal(bucket), among_extras(run_id)
+    )
     yield from map(ObjectName._make, _stream(conn, query))
+
+
+def _exists(conn: Connection, table: sql.Identifier) -> bool:
+    row = conn.execute("SELECT to_regclass(%s) IS NOT NULL", (table.as_string(conn),)).fetchone()
+    return bool(row and row[0])
 
 
 def _of_statuses(query: LiteralString, run_id: int, statuses: Collection[Status]) -> sql.Composed:

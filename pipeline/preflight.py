@@ -17,6 +17,7 @@ from model.errors import InvalidInput, RunBroken, TransferError
 from model.objects import InventoryRow
 from options.config import EndpointOptions, JobConfig
 from storage.capabilities import probe_destination, probe_reads
+from storage.checksums import etag_of
 from storage.client import S3Client
 from storage.config import DESTINATION, Capabilities
 from storage.copier import CopyMode
@@ -192,7 +193,7 @@ class Preflight:
                     headers = await self._destination.head(bucket, row.destination_key, checksum_mode=False)
                 except TransferError:
                     return True
-                return headers.get("etag", "").strip('"') != row.destination_etag
+                return etag_of(headers) != row.destination_etag
 
         async def check() -> int:
             places = asyncio.Semaphore(_AT_ONCE)

@@ -21,7 +21,7 @@ from model.errors import (
     TransferError,
     Transient,
 )
-from storage.checksums import CRC64NVME, Digests
+from storage.checksums import CRC64NVME, Digests, etag_of
 from storage.client import S3Client, part_query
 from storage.config import Capabilities
 from storage.errors import map_boto
@@ -139,7 +139,7 @@ async def _probe_parts(client: S3Client, bucket: str, key: str, upload_id: str, 
         signed_body=signed_body,
         trailing_checksum=trailing_checksum,
         full_object_crc=can.full_object_crc and trailing_checksum,
-        etag_is_md5=answer.get("etag", "").strip('"') == md5,
+        etag_is_md5=etag_of(answer) == md5,
     )
 
 

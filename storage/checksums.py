@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -110,7 +110,7 @@ def expected_of(headers: Mapping[str, str], *, etag_is_md5: bool) -> Expected:
     An ETag is an MD5 when it looks like one and the response shows no KMS or customer key («ETag» in the API
     reference of Object).
     """
-    for name, value in stored_checksums(headers).items():
+    for name, value in _stated(headers):
         return Expected(SourceEvidence.STORED_CHECKSUM, name, value)
     if etag_is_md5 and is_md5_etag(headers):
         return Expected(SourceEvidence.ETAG_MD5, MD5, headers["etag"].strip('"'))
@@ -122,15 +122,25 @@ def stored_checksums(headers: Mapping[str, str]) -> dict[str, str]:
 
     S3 user guide, «Checking object integrity»: composite ones end in -n, and are of parts.
     """
-    if headers.get("x-amz-checksum-type", "FULL_OBJECT") != "FULL_OBJECT":
-        return {}
-    stated = ((name, headers.get(header)) for name, header in _STORED_HEADERS)
-    return {name: value for name, value in stated if value and "-" not in value}
+    return dict(_stated(headers))
+
+
+def _stated(headers: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    if headers.get("x-amz-checksum-type", "FULL_OBJECT") == "FULL_OBJECT":
+        for name, header in _STORED_HEADERS:
+            value = headers.get(header)
+            if value and "-" not in value:
+                yield name, value
+
+
+def etag_of(headers: Mapping[str, str]) -> str:
+    """The ETag of a response without its quotes; empty where there is none."""
+    return headers.get("etag", "").strip('"')
 
 
 def is_md5_etag(headers: Mapping[str, str]) -> bool:
     """Whether the response shows that its ETag is the MD5 of the body."""
-    etag = headers.get("etag", "").strip('"')
+    etag = etag_of(headers)
     return len(etag) == _HEX_MD5_LENGTH and "-" not in etag and etag_shows_md5(headers)
 
 

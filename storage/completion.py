@@ -31,6 +31,7 @@ from storage.checksums import (
     Expected,
     combine_crc32c,
     combine_crc64nvme,
+    etag_of,
     etag_shows_md5,
     expected_of,
     is_md5_etag,
@@ -219,11 +220,11 @@ class _Completion:
         """Whether the destination holds what Complete makes. Raises `lost` where it cannot be asked."""
         try:
             headers = await self._head()
-        except (SourceGone, Refused):
+        except Refused:
             return False
         except TransferError as error:
             raise type(lost)(f"{lost.message}; {error.message}; run again") from None
-        etag = headers.get("etag", "").strip('"')
+        etag = etag_of(headers)
         ours = etag == self._composed_etag or (
             self._crc is not None and headers.get("x-amz-checksum-crc64nvme") == self._crc
         )
@@ -256,7 +257,7 @@ class _Completion:
         if (
             self._evidence is DestinationEvidence.NONE
             and all(part.md5 == part.etag for part in self._parts)
-            and headers.get("etag", "").strip('"') == self._composed_etag
+            and etag_of(headers) == self._composed_etag
             and not is_md5_etag(headers)
         ):
             self._evidence = DestinationEvidence.MULTIPART_ETAG

@@ -30,14 +30,15 @@ from model.routing import MAX_SINGLE_PUT
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status, meets
 from storage.body_plan import AUTO, BodyPlan, BodyPlans, body_plans
 from storage.checksums import (
-    CRC32C,
     CRC64NVME,
     MD5,
     NOTHING_EXPECTED,
     SHA256,
     Digests,
+    etag_of,
     expected_of,
     is_md5_etag,
+    written,
 )
 from storage.client import S3Client
 from storage.config import Capabilities, TransferLimits
@@ -118,6 +119,26 @@ def wanted_grade(rules: CopyRules, can: Capabilities, *, server_proves: bool) ->
     if server_proves:
         return Grade.SERVER
     return Grade.ETAG if can.etag_is_md5 else Grade.READBACK
+
+
+def require_listed(ref: ObjectRef, headers: Mapping[str, str]) -> None:
+    """Raises SourceChanged where the source's answer is about another object than the inventory names."""
+    etag, size = etag_of(headers), headers.get("content-length")
+    if ref.etag is not None and etag != ref.etag:
+        raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
+    if size != str(ref.size):
+        raise SourceChanged(f"source: the object has {size} bytes, the inventory says {ref.size}")
+
+
+def open_source(context: CopyContext, ref: ObjectRef) -> AbstractAsyncContextManager[Reply]:
+    """The whole object at the source, pinned as the inventory has it."""
+    return context.source.get(
+        ref.bucket,
+        ref.key,
+        etag=ref.etag,
+        version=ref.version_id,
+        checksum_mode=context.source_can.checksum_mode,
+    )
 
 
 class ObjectCopy:
@@ -203,7 +224,7 @@ class ObjectCopy:
             return await context.source.head(ref.bucket, ref.key, checksum_mode=context.source_can.checksum_mode)
 
         headers = await repeated(head, context.limits.attempts)
-        current, size = headers.get("etag", "").strip('"') or None, int(headers.get("content-length", "0"))
+        current, size = etag_of(headers) or None, int(headers.get("content-length", "0"))
         if (current, size) == (ref.etag, ref.size):
             return False
         self._ref = ref._replace(etag=current, size=size, version_id=None)
@@ -212,14 +233,8 @@ class ObjectCopy:
 
     def _plan(self, reply: Reply) -> Digests:
         """Check the response against the pin and decide which digests the body needs."""
-        context, ref, headers = self._context, self._ref, reply.headers
-        etag = headers.get("etag", "").strip('"')
-        if ref.etag is not None and etag != ref.etag:
-            raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
-        if headers.get("content-length") != str(ref.size):
-            raise SourceChanged(
-                f"source: the object has {headers.get('content-length')} bytes, the inventory says {ref.size}"
-            )
+        context, headers = self._context, reply.headers
+        require_listed(self._ref, headers)
         self._source_headers = headers
         self._expected = expected_of(headers, etag_is_md5=context.rules.source_etag_md5)
         self._digests = Digests(self._body_plan.with_source(self._expected.algorithm))
@@ -254,7 +269,7 @@ class ObjectCopy:
     async def _read_whole(self) -> Buffer:
         ref = self._ref
         await self._begin()
-        async with self._get() as reply:
+        async with open_source(self._context, self._ref) as reply:
             digests = self._plan(reply)
             body = await reply.read_all()
         if len(body) != ref.size:
@@ -268,7 +283,7 @@ class ObjectCopy:
     async def _stream(self) -> None:
         context, ref = self._context, self._ref
         await self._begin()
-        async with self._get() as reply:
+        async with open_source(self._context, self._ref) as reply:
             digests = self._plan(reply)
             body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, self._approve)
             headers = carried_headers(self._source_headers)
@@ -283,16 +298,6 @@ class ObjectCopy:
         self._attempts += 1
         await self._context.requests.take(2)
         await self._context.bytes.take(self._ref.size)
-
-    def _get(self) -> AbstractAsyncContextManager[Reply]:
-        ref, context = self._ref, self._context
-        return context.source.get(
-            ref.bucket,
-            ref.key,
-            etag=ref.etag,
-            version=ref.version_id,
-            checksum_mode=context.source_can.checksum_mode,
-        )
 
     def _approve(self) -> None:
         """The last window may go only when the bytes read are the source's."""
@@ -341,7 +346,7 @@ class ObjectCopy:
             self._destination_evidence = DestinationEvidence.TRAILING_CRC64NVME
             return headers
         md5 = digests.hex(MD5)
-        return headers if md5 is not None and headers.get("etag", "").strip('"') == md5 else None
+        return headers if md5 is not None and etag_of(headers) == md5 else None
 
     # verify
 
@@ -384,19 +389,15 @@ class ObjectCopy:
     def _record(self, status: Status, error: str | None) -> IntegrityRecord:
         ref, digests = self._ref, self._digests
         done = status in (Status.VERIFIED, Status.COPIED)
-        etag = self._source_headers.get("etag", "").strip('"') or ref.etag
+        etag = etag_of(self._source_headers) or ref.etag
         return IntegrityRecord.of(
             ref,
             self._context.rules.destination_bucket,
             self._size_class,
             status,
             source_etag=etag,
-            destination_etag=self._answer.get("etag", "").strip('"') or None,
+            destination_etag=etag_of(self._answer) or None,
             destination_version=self._answer.get("x-amz-version-id"),
-            md5=digests.hex(MD5) if digests and done else None,
-            sha256=digests.hex(SHA256) if digests and done else None,
-            crc64nvme=digests.base64(CRC64NVME) if digests and done else None,
-            crc32c=digests.base64(CRC32C) if digests and done else None,
             source_evidence=self._expected.evidence if done else SourceEvidence.NONE,
             destination_evidence=self._destination_evidence if done else DestinationEvidence.NONE,
             attempts=self._attempts,
@@ -404,4 +405,5 @@ class ObjectCopy:
             finished_at=time.time(),
             error=error,
             **self._replaced._asdict(),
+            **(written(digests) if digests and done else {}),
         )

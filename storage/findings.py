@@ -9,7 +9,7 @@ from model.errors import Mismatch
 from model.objects import ObjectRef
 from model.records import IntegrityRecord
 from model.status import DestinationEvidence, Grade, SourceEvidence, Status, grade_of, meets
-from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, is_md5_etag
+from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, etag_of, is_md5_etag
 from storage.server_copy import Shown, shown_by, stated_digests
 
 _FOUND_WRONG = "an earlier look found it wrong"
@@ -29,10 +29,6 @@ def is_of(record: IntegrityRecord, ref: ObjectRef) -> bool:
     """Whether the ledger's record is about the source object of `ref`, as the inventory has it. `ref.etag` is known."""
     recorded = record.source_bucket, record.source_key, record.source_version, record.size, record.source_etag
     return recorded == (ref.bucket, ref.key, ref.version_id, ref.size, ref.etag)
-
-
-def etag_of(headers: Mapping[str, str]) -> str:
-    return headers.get("etag", "").strip('"')
 
 
 def require_size(ref: ObjectRef, headers: Mapping[str, str]) -> None:

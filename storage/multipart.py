@@ -18,14 +18,14 @@ from model.errors import (
     Archived,
     SourceChanged,
     TransferError,
-    UploadGone,
 )
 from model.objects import ObjectRef
+from storage.checksums import etag_of
 from storage.config import DESTINATION
-from storage.copier import CopyContext
+from storage.copier import CopyContext, require_listed
 from storage.errors import map_boto
 from storage.metadata import carried_headers
-from storage.open_uploads import uploads_of
+from storage.open_uploads import abort_upload, list_parts, uploads_of
 from storage.retry import repeated
 
 T = TypeVar("T")
@@ -67,14 +67,8 @@ async def pinned_source(context: CopyContext, ref: ObjectRef) -> PinnedSource:
         )
 
     headers = await repeated(head, context.limits.attempts)
-    etag = headers.get("etag", "").strip('"')
-    if ref.etag is not None and etag != ref.etag:
-        raise SourceChanged(f"source: the ETag is {etag}, the inventory says {ref.etag}")
-    if headers.get("content-length") != str(ref.size):
-        raise SourceChanged(
-            f"source: the object has {headers.get('content-length')} bytes, the inventory says {ref.size}"
-        )
-    return PinnedSource(etag, headers)
+    require_listed(ref, headers)
+    return PinnedSource(etag_of(headers), headers)
 
 
 class Multipart:
@@ -85,6 +79,7 @@ class Multipart:
 
     def __init__(self, context: CopyContext, threads: ThreadPoolExecutor, once: Callable[[], Any]) -> None:
         self._context = context
+        self._control = context.destination_control
         self._threads = threads
         self._make_once = once
         self._once: Any = None
@@ -134,36 +129,23 @@ class Multipart:
 
         Servers' clocks are given five minutes. None where there is none, or the server cannot list.
         """
-        control = self._context.destination_control
         try:
-            found = await self.on_thread(lambda: uploads_of(control, self._bucket, key, since - _CLOCK_SKEW_S))
+            found = await self.on_thread(lambda: uploads_of(self._control, self._bucket, key, since - _CLOCK_SKEW_S))
         except TransferError:
             return None
         return next((one.upload_id for one in found if one.upload_id not in known), None)
 
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload; one that is gone already is fine."""
-        try:
-            await self.control("AbortMultipartUpload", "abort_multipart_upload", key, UploadId=upload_id)
-        except UploadGone:
-            return
+        await self.on_thread(lambda: abort_upload(self._control, self._bucket, key, upload_id))
 
     async def stored_parts(self, key: str, upload_id: str) -> dict[int, tuple[str, int]]:
         """(ETag, size) of each part the destination holds. Raises UploadGone."""
-        parts: dict[int, tuple[str, int]] = {}
-        marker = 0
-        while True:
-            answer = await self.control("ListParts", "list_parts", key, UploadId=upload_id, PartNumberMarker=marker)
-            for part in answer.get("Parts", []):
-                parts[part["PartNumber"]] = (part["ETag"].strip('"'), part["Size"])
-            following = answer.get("NextPartNumberMarker")
-            if not answer.get("IsTruncated") or not following:
-                return parts
-            marker = int(following)
+        return await self.on_thread(lambda: list_parts(self._control, self._bucket, key, upload_id))
 
     async def control(self, name: str, method: str, key: str, *, side: str = DESTINATION, **arguments: Any) -> Any:
         """One control-plane request at the destination about `key`; `side` is whose its refusals are."""
-        call = getattr(self._context.destination_control, method)
+        call = getattr(self._control, method)
         what = f"{name} {self._bucket}/{key}"
         return await self.on_thread(
             lambda: map_boto(lambda: call(Bucket=self._bucket, Key=key, **arguments), side=side, what=what)

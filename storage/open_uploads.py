@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from model.errors import UploadGone
+from storage.config import DESTINATION
 from storage.errors import map_boto
 
 
@@ -26,7 +27,7 @@ def list_uploads(control: Any, bucket: str, prefix: str) -> Iterator[OpenUpload]
     # a list made inside, so that an error of any page is mapped
     pages = map_boto(
         lambda: list(control.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)),
-        side="destination",
+        side=DESTINATION,
         what=f"ListMultipartUploads {bucket}/{prefix}",
     )
     for page in pages:
@@ -40,26 +41,41 @@ def uploads_of(control: Any, bucket: str, key: str, since: float) -> list[OpenUp
     return sorted(found, key=lambda one: (one.initiated, one.upload_id))
 
 
+def list_parts(control: Any, bucket: str, key: str, upload_id: str) -> dict[int, tuple[str, int]]:
+    """(ETag without quotes, bytes) of each part an upload holds, by number. Raises UploadGone, and by meaning."""
+    parts: dict[int, tuple[str, int]] = {}
+    named = {"Bucket": bucket, "Key": key, "UploadId": upload_id}
+    marker = 0
+    while True:
+        page = map_boto(
+            lambda after=marker: control.list_parts(**named, PartNumberMarker=after),  # type: ignore[misc]
+            side=DESTINATION,
+            what=f"ListParts {bucket}/{key}",
+        )
+        for part in page.get("Parts", []):
+            parts[part["PartNumber"]] = (part["ETag"].strip('"'), part["Size"])
+        following = page.get("NextPartNumberMarker")
+        if not page.get("IsTruncated") or not following:
+            return parts
+        marker = int(following)
+
+
 def held_bytes(control: Any, bucket: str, upload: OpenUpload) -> int | None:
     """Bytes of the parts an upload holds; None where it is gone. Raises by meaning."""
-
-    def total() -> int:
-        pages = control.get_paginator("list_parts").paginate(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id)
-        return sum(part["Size"] for page in pages for part in page.get("Parts", []))
-
     try:
-        return map_boto(total, side="destination", what=f"ListParts {bucket}/{upload.key}")
+        parts = list_parts(control, bucket, upload.key, upload.upload_id)
     except UploadGone:
         return None
+    return sum(size for _, size in parts.values())
 
 
-def abort_upload(control: Any, bucket: str, upload: OpenUpload) -> None:
+def abort_upload(control: Any, bucket: str, key: str, upload_id: str) -> None:
     """Abort an upload; one that is gone already is fine. Raises by meaning."""
     try:
         map_boto(
-            lambda: control.abort_multipart_upload(Bucket=bucket, Key=upload.key, UploadId=upload.upload_id),
-            side="destination",
-            what=f"AbortMultipartUpload {bucket}/{upload.key}",
+            lambda: control.abort_multipart_upload(Bucket=bucket, Key=key, UploadId=upload_id),
+            side=DESTINATION,
+            what=f"AbortMultipartUpload {bucket}/{key}",
         )
     except UploadGone:
         return

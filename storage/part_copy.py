@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 
 from model.errors import Mismatch, OutcomeUnknown, SourceChanged, TransferError, Transient
 from model.records import Part, PartOutcome, PartRecord, PartResult
-from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests
+from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, etag_of
 from storage.client import part_query
 from storage.copier import CopyContext, status_of
 from storage.retry import repeated
@@ -87,7 +87,7 @@ class _PartCopy:
             )
         except OutcomeUnknown as error:
             raise Transient(error.message) from None
-        return answer.get("etag", "").strip('"')
+        return etag_of(answer)
 
     def _verified(self, etag: str, digests: Digests, trailing: bool) -> PartRecord:
         md5 = digests.hex(MD5)

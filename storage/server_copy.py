@@ -21,6 +21,7 @@ from storage.checksums import (
     CRC32C,
     CRC64NVME,
     SHA256,
+    etag_of,
     etag_shows_md5,
     expected_of,
     is_md5_etag,
@@ -63,7 +64,7 @@ def shown_by(source: Mapping[str, str], destination: Mapping[str, str], *, etag_
         same = source.get("etag") == destination.get("etag")
         if same and is_md5_etag(source):
             return Shown(SourceEvidence.ETAG_MD5, DestinationEvidence.ETAG_MD5)
-        if same and parts_in_etag(source.get("etag", "").strip('"')):
+        if same and parts_in_etag(etag_of(source)):
             return Shown(SourceEvidence.MULTIPART_ETAG, DestinationEvidence.MULTIPART_ETAG)
         if is_md5_etag(source) and is_md5_etag(destination):
             raise Mismatch(f"destination: the ETag is {destination.get('etag')}, the source's {source.get('etag')}")

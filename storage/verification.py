@@ -9,20 +9,18 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 from model.errors import DestinationGone, Mismatch, SourceChanged, TransferError, Transient
 from model.objects import ObjectRef
 from model.records import IntegrityRecord
 from model.status import DestinationEvidence, Grade, SizeClass, SourceEvidence, Status
-from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, expected_of, written
-from storage.copier import CopyContext, status_of
+from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests, etag_of, expected_of, written
+from storage.copier import CopyContext, open_source, status_of
 from storage.findings import (
     Finding,
     concluded,
     digest_to_compare,
-    etag_of,
     is_of,
     require_size,
     shown_by_record,
@@ -201,18 +199,9 @@ class ObjectVerification:
     async def _source_digest(self, name: str) -> bytes | None:
         context, ref = self._context, self._ref
 
-        def opened() -> AbstractAsyncContextManager[Reply]:
-            return context.source.get(
-                ref.bucket,
-                ref.key,
-                etag=ref.etag,
-                version=ref.version_id,
-                checksum_mode=context.source_can.checksum_mode,
-            )
-
         async def read() -> Digests:
             digests = Digests(frozenset({name}))
-            async with opened() as reply:
+            async with open_source(context, ref) as reply:
                 if etag_of(reply.headers) != ref.etag:
                     raise SourceChanged(f"source: the ETag is {etag_of(reply.headers)}, the inventory says {ref.etag}")
                 await self._digest(reply, digests)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from model.errors import DestinationGone, TransferError
-from storage.checksums import Digests
+from storage.checksums import Digests, etag_of
 from storage.errors import map_boto
 from storage.retry import repeated
 
@@ -39,7 +39,7 @@ async def look_before(context: CopyContext, key: str) -> Replaced:
         headers = await repeated(head, context.limits.attempts)
     except DestinationGone:
         return NOTHING_REPLACED
-    return Replaced(headers.get("etag", "").strip('"') or None, headers.get("x-amz-version-id"))
+    return Replaced(etag_of(headers) or None, headers.get("x-amz-version-id"))
 
 
 async def head_written(context: CopyContext, key: str) -> Mapping[str, str]:

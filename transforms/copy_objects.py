@@ -42,7 +42,9 @@ class CopyObjects(beam.PTransform):
         return units | "Copy" >> beam.ParDo(_CopyFn(self._job, self._kind))
 
 
-class _CopyFn(EngineDoFn):
+class UnitDoFn(EngineDoFn):
+    """A step over units: `handle` is run on the engine for each object this run has not finished yet."""
+
     def __init__(self, job: JobContext, kind: SizeClass) -> None:
         super().__init__(job)
         self._kind = kind
@@ -51,26 +53,36 @@ class _CopyFn(EngineDoFn):
         settled, wanted = settled_and_wanted(self.worker, unpack_unit(element), self._kind)
         if settled:
             yield settled
-        self.bundle.submit(self._copy, wanted)
+        self.bundle.submit(self.handle, self.prepared(wanted))
         yield from self.finished(most_pending(self.worker.limits, self._kind))
 
     def outputs(self, results: list[IntegrityRecord]) -> Iterable[list[IntegrityRecord]]:
         return [results]
 
-    async def _copy(self, ref: ObjectRef) -> IntegrityRecord:
-        worker = self.worker
-        cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
-        async with worker.admission.admit(self._kind, cost):
-            record = await copy_object(worker, ref, self._kind)
-        worker.count_record(record)
-        return record
+    def prepared(self, refs: list[ObjectRef]) -> Sequence[Any]:
+        """What `handle` gets of each object."""
+        return refs
+
+    async def handle(self, one: Any) -> IntegrityRecord:
+        """Bring one object to its end."""
+        raise NotImplementedError
+
+
+class _CopyFn(UnitDoFn):
+    async def handle(self, one: ObjectRef) -> IntegrityRecord:
+        return await copy_object(self.worker, one, self._kind)
 
 
 async def copy_object(worker: Worker, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:
-    """Copy one object that fits one request, by whom the run's rules say."""
-    if worker.copies.rules.copy_mode is CopyMode.STREAM:
-        return await ObjectCopy(worker.copies, ref, kind).run()
-    return await copy_on_server(worker.multipart, ref, kind)
+    """Copy one object that fits one request, once it is admitted, by whom the run's rules say; count it."""
+    cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
+    async with worker.admission.admit(kind, cost):
+        if worker.copies.rules.copy_mode is CopyMode.STREAM:
+            record = await ObjectCopy(worker.copies, ref, kind).run()
+        else:
+            record = await copy_on_server(worker.multipart, ref, kind)
+    worker.count_record(record)
+    return record
 
 
 def most_pending(limits: TransferLimits, kind: SizeClass) -> int:

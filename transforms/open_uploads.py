@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 import apache_beam as beam
 
-from ledger import queries, uploads
+from ledger import uploads
 from ledger.uploads import Place, StoredUpload, UploadState
 from model.errors import Archived, InvalidInput, SourceChanged, SourceGone, TransferError, UploadGone
 from model.objects import ObjectRef
@@ -29,12 +29,11 @@ from model.routing import MAX_SINGLE_PUT
 from model.status import SizeClass, Status
 from storage.checksums import is_md5_etag
 from storage.copier import CopyMode, status_of
-from storage.limits import body_cost
 from storage.multipart import PinnedSource
 from storage.server_copy import is_etag_proof, is_provable
 from storage.source_layout import parts_in_etag, source_layout
 from transforms.context import JobContext
-from transforms.copy_objects import copy_object, settled_record
+from transforms.copy_objects import copy_object, settled_and_wanted
 from transforms.records import unread_record
 from transforms.tallies import RECORDS
 from transforms.worker_dofn import EngineDoFn
@@ -82,7 +81,7 @@ class _OpenFn(EngineDoFn):
                 await self._discard_others(ref, None)
             except (TransferError, InvalidInput) as error:
                 return await self._refused(ref, error)
-        return await self._copy_whole(ref)
+        return await copy_object(worker, ref, SizeClass.LARGE)
 
     async def _refused(self, ref: ObjectRef, error: TransferError | InvalidInput) -> IntegrityRecord:
         """The record of an object that cannot be begun; what was begun of one that has gone or changed ends."""
@@ -102,19 +101,9 @@ class _OpenFn(EngineDoFn):
             return is_provable(self.worker.copies, pinned.headers) and not (keeps_etag and parts_in_etag(pinned.etag))
         return keeps_etag and is_md5_etag(pinned.headers)
 
-    async def _copy_whole(self, ref: ObjectRef) -> IntegrityRecord:
-        worker = self.worker
-        cost = body_cost(ref.size, worker.limits.whole_body_bytes, worker.limits.window_bytes)
-        async with worker.admission.admit(SizeClass.LARGE, cost):
-            record = await copy_object(worker, ref, SizeClass.LARGE)
-        worker.count_record(record)
-        return record
-
     async def _recorded(self, ref: ObjectRef) -> IntegrityRecord | None:
-        run = self._job.run
-        finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [ref.destination_key]))
-        row = finished.get(ref.destination_key)
-        return settled_record(self._job, row, ref, SizeClass.LARGE) if row is not None else None
+        settled, _ = await asyncio.to_thread(settled_and_wanted, self.worker, [ref], SizeClass.LARGE)
+        return settled[0] if settled else None
 
     async def _find_or_create(self, ref: ObjectRef, pinned: PinnedSource, started_at: float) -> Upload:
         job = self._job
@@ -257,23 +246,18 @@ class _OpenFn(EngineDoFn):
         return winner
 
     def _stored(self, upload: Upload, upload_id: str) -> StoredUpload:
-        ref, config = upload.source, self._job.config
+        ref = upload.source
         return StoredUpload(
             identity=upload.identity,
             upload_id=upload_id,
-            source_endpoint=config.source.endpoint_url or "",
-            source_bucket=ref.bucket,
-            source_key=ref.key,
             source_version=ref.version_id,
             source_etag=upload.source_etag,
-            destination_endpoint=config.destination_endpoint.endpoint_url or "",
-            destination_bucket=upload.destination_bucket,
-            destination_key=ref.destination_key,
             size=ref.size,
             part_size=upload.part_size,
             part_count=upload.part_count,
             full_object_crc=upload.full_object_crc,
             started_at=upload.started_at,
+            **self._place(ref)._asdict(),
         )
 
     async def _ledger(self, call: Callable[[Any], T]) -> T:

@@ -19,6 +19,7 @@ from model.errors import TransferError
 from model.objects import ObjectRef
 from model.routing import size_class
 from model.status import Status
+from storage.checksums import etag_of
 from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
@@ -109,7 +110,7 @@ class _SkipFn(WorkerDoFn):
             headers = await copies.source.head(ref.bucket, ref.key, version=ref.version_id, checksum_mode=False)
         except TransferError:
             return False
-        return headers.get("etag", "").strip('"') == row.source_etag
+        return etag_of(headers) == row.source_etag
 
     async def _destination_has(self, ref: ObjectRef, row: queries.VerifiedRow) -> bool:
         copies = self.worker.copies
@@ -119,7 +120,7 @@ class _SkipFn(WorkerDoFn):
             )
         except TransferError:
             return False
-        return headers.get("etag", "").strip('"') == row.destination_etag
+        return etag_of(headers) == row.destination_etag
 
 
 def _unchanged(ref: ObjectRef, row: queries.VerifiedRow) -> bool:

@@ -6,21 +6,19 @@ run has recorded already (a repeated bundle) costs a query.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 from ledger import destination_rows, queries
-from model.objects import CopyUnit, ObjectRef, unpack_unit
+from model.objects import ObjectRef
 from model.records import IntegrityRecord
 from model.status import SizeClass
 from options.config import VerifyOptions
 from storage.limits import body_cost
 from storage.verification import Known, Listed, ObjectVerification
 from transforms.context import JobContext
-from transforms.copy_objects import most_pending, settled_and_wanted
-from transforms.worker_dofn import EngineDoFn
+from transforms.copy_objects import UnitDoFn
 
 
 class VerifyObjects(beam.PTransform):
@@ -45,23 +43,12 @@ class _Look(NamedTuple):
     known: Known
 
 
-class _VerifyFn(EngineDoFn):
+class _VerifyFn(UnitDoFn):
     def __init__(self, job: JobContext, kind: SizeClass) -> None:
-        super().__init__(job)
-        self._kind = kind
+        super().__init__(job, kind)
         self._asked = job.config.verify or VerifyOptions()
 
-    def process(self, element: CopyUnit) -> Iterator[list[IntegrityRecord]]:
-        settled, wanted = settled_and_wanted(self.worker, unpack_unit(element), self._kind)
-        if settled:
-            yield settled
-        self.bundle.submit(self._verify, self._looks(wanted))
-        yield from self.finished(most_pending(self.worker.limits, self._kind))
-
-    def outputs(self, results: list[IntegrityRecord]) -> Iterable[list[IntegrityRecord]]:
-        return [results]
-
-    def _looks(self, refs: list[ObjectRef]) -> list[_Look]:
+    def prepared(self, refs: list[ObjectRef]) -> list[_Look]:
         """The objects, with what the ledger and the destination's inventory know of them: a query each."""
         run, keys = self._job.run, [ref.destination_key for ref in refs]
         recorded = self.worker.ledger.call(lambda conn: queries.recorded(conn, run, keys))
@@ -75,12 +62,12 @@ class _VerifyFn(EngineDoFn):
 
         return [_Look(ref, known(ref.destination_key)) for ref in refs]
 
-    async def _verify(self, look: _Look) -> IntegrityRecord:
+    async def handle(self, one: _Look) -> IntegrityRecord:
         worker, deep = self.worker, self._asked.deep
         limits = worker.limits
-        cost = body_cost(look.ref.size, limits.whole_body_bytes, limits.window_bytes) if deep else 0
+        cost = body_cost(one.ref.size, limits.whole_body_bytes, limits.window_bytes) if deep else 0
         async with worker.admission.admit(self._kind, cost):
-            work = ObjectVerification(worker.copies, look.ref, self._kind, look.known, deep=deep)
+            work = ObjectVerification(worker.copies, one.ref, self._kind, one.known, deep=deep)
             record = await work.run()
         worker.count_record(record)
         return record

@@ -139,7 +139,7 @@ class _Sweep:
         upload, left = found
 
         def abort() -> None:
-            abort_upload(self._control, self._bucket, upload)
+            abort_upload(self._control, self._bucket, upload.key, upload.upload_id)
 
         try:
             if left is not None:

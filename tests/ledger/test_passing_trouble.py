@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from ledger.connect import Connection, connect
@@ -16,7 +14,7 @@ from ledger.runs import start_run
 from ledger.schema import migrate
 from model.errors import LedgerUnavailable, RunBroken
 from model.status import Status
-from tests.fixtures.full_disk import SmallDisk, small_disk
+from tests.fixtures.full_disk import SmallDisk
 from tests.ledger.examples import a_record, a_run, statuses
 from tests.ledger.sessions import VERIFIED, open_session, until
 
@@ -163,26 +161,10 @@ def test_a_connection_limit_under_way_costs_nothing(
 
 
 @pytest.fixture
-def disk(postgres_uri: str) -> Iterator[SmallDisk]:
-    socket = next(Path(str(conninfo_to_dict(postgres_uri)["host"])).glob(".s.PGSQL.*"))
-    with small_disk(socket.owner()) as disk:
-        yield disk
-
-
-@pytest.fixture
-def small_dsn(postgres_uri: str, disk: SmallDisk) -> Iterator[str]:
+def small_dsn(small_dsn: str) -> str:
     """A ledger whose tables are on `disk`."""
-    with psycopg.connect(postgres_uri, autocommit=True) as admin:
-        admin.execute(sql.SQL("CREATE TABLESPACE small LOCATION {}").format(str(disk.folder)))
-        try:
-            admin.execute("CREATE DATABASE on_a_small_disk TABLESPACE small")
-            dsn = make_conninfo(postgres_uri, dbname="on_a_small_disk")
-            migrate(dsn)
-            yield dsn
-        finally:
-            disk.free()
-            admin.execute("DROP DATABASE IF EXISTS on_a_small_disk WITH (FORCE)")
-            admin.execute("DROP TABLESPACE small")
+    migrate(small_dsn)
+    return small_dsn
 
 
 def test_a_full_disk_is_waited_for(small_dsn: str, disk: SmallDisk, caplog: pytest.LogCaptureFixture) -> None:
