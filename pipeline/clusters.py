@@ -23,6 +23,7 @@ _ASK_S = 10.0
 _KEEP_WORKERS_MS = 10_000
 """How long a cluster keeps idle Python workers for the next stage. Below its delay of restarts, or dead ones stay."""
 _LOCAL_MASTERS = ("[local]", "[auto]")
+_ENDED = frozenset({"FINISHED", "FAILED", "CANCELED", "SUSPENDED"})
 
 
 class Preset(NamedTuple):
@@ -148,10 +149,17 @@ def job_servers() -> list[Path]:
 
 
 def flink_job(url: str, job_name: str) -> str | None:
-    """The id of the job of this name, once the cluster at `url` has it. Raises RunBroken where it does not answer."""
+    """The id of the newest job of this name that the cluster at `url` has not ended; None where there is none.
+
+    Raises RunBroken where the cluster does not answer.
+    """
     jobs = _ask(url, "/jobs/overview").get("jobs")
-    found = [str(job["jid"]) for job in jobs if job.get("name") == job_name] if isinstance(jobs, list) else []
-    return found[0] if found else None
+    alive = (
+        [job for job in jobs if job["name"] == job_name and job["state"] not in _ENDED]
+        if isinstance(jobs, list)
+        else []
+    )
+    return str(max(alive, key=lambda job: job["start-time"])["jid"]) if alive else None
 
 
 def flink_failures(url: str, job_name: str) -> str:
