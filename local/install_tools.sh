@@ -1,5 +1,5 @@
 # Sourced. Programs that are not Python's, in a cache outside the checkout: each as NAME-VERSION in $cache.
-# A list has lines of: name, kind (go, cargo, wheel, venv, deb), package, version (deb: any word; the system's is taken).
+# A list has lines of: name, kind (go, cargo, wheel, venv, maven, deb), package, version (deb: any word; the system's is taken).
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/tools
 
@@ -52,11 +52,17 @@ install_tool() {
         && "$cache/venv-$name-$version/bin/python" "${pip[@]}" "$package==$version" \
         && ln -s "$cache/venv-$name-$version/bin/$name" "$scratch/$name"
       ;;
+    maven)
+      # a jar, for its files
+      needs mvn "$name" && mvn --quiet --batch-mode dependency:copy "-Dartifact=$package:$version" \
+        "-DoutputDirectory=$scratch/maven" -Dmdep.stripVersion && mv "$scratch/maven/${package#*:}.jar" "$scratch/$name" \
+        && chmod +x "$scratch/$name"
+      ;;
     deb)
       install_deb "$name" "$package" "$version" "$scratch"
       ;;
     *)
-      echo "$name is to be installed by $kind; go, cargo, wheel, venv and deb are known" >&2
+      echo "$name is to be installed by $kind; go, cargo, wheel, venv, maven and deb are known" >&2
       return 1
       ;;
   esac && mv "$scratch/$name" "$target.$$" && mv "$target.$$" "$target"
