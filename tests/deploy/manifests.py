@@ -13,13 +13,17 @@ import jsonschema
 import kubernetes_validate
 import yaml
 
+from model.routing import MIB
 from storage.limits import body_cost
-from storage.memory import MIB
 from tests.fixtures.tools import tool
 
 REPOSITORY = Path(__file__).parents[2]
 KUBERNETES = REPOSITORY / "deploy/kubernetes"
 FOLDERS = (KUBERNETES, KUBERNETES / "flink")
+DRIVER_BYTES = 400 * MIB
+"""What a driver takes for a slice of 500,000 rows (docs/performance.md)."""
+POOL_BYTES = 250 * MIB
+"""An interpreter with the job imported, which no worker of a pool shares with another."""
 _DEFINITION = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNITS = {"Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB}

@@ -8,15 +8,17 @@ import pytest
 
 from ledger.dsn import ledger_dsn
 from model.outcome import Exit
-from model.routing import MIB
 from options.config import JobConfig
 from options.parse import parse_run
 from storage.config import StoreConfig
 from storage.credentials import make_session
 from storage.memory import body_budget
 from tests.deploy.manifests import (
+    DRIVER_BYTES,
     FOLDERS,
     KUBERNETES,
+    POOL_BYTES,
+    WORKER_BASE_BYTES,
     bodies_bytes,
     container,
     containers,
@@ -29,11 +31,6 @@ from transforms import context
 from transforms.context import transfer_limits
 
 FLINK = KUBERNETES / "flink"
-DRIVER_BYTES = 400 * MIB
-"""What a driver takes for a slice of 500,000 rows (docs/performance.md)."""
-WORKER_BASE_BYTES = 220 * MIB
-POOL_BYTES = 250 * MIB
-"""An interpreter with the job imported, which no worker of a pool shares with another."""
 
 by_folder = pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 
