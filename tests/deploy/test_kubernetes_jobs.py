@@ -12,13 +12,12 @@ from options.config import JobConfig
 from options.parse import parse_run
 from storage.config import StoreConfig
 from storage.credentials import make_session
-from storage.memory import body_budget
+from storage.memory import WORKER_BASE_BYTES, body_budget
 from tests.deploy.manifests import (
     DRIVER_BYTES,
     FOLDERS,
     KUBERNETES,
     POOL_BYTES,
-    WORKER_BASE_BYTES,
     bodies_bytes,
     container,
     containers,

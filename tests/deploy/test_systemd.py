@@ -14,7 +14,8 @@ import pytest
 from model.outcome import Exit
 from model.routing import MIB
 from options.parse import parse_run
-from tests.deploy.manifests import DRIVER_BYTES, REPOSITORY, WORKER_BASE_BYTES, bodies_bytes
+from storage.memory import WORKER_BASE_BYTES
+from tests.deploy.manifests import DRIVER_BYTES, REPOSITORY, bodies_bytes
 from transforms.context import transfer_limits
 
 UNITS = REPOSITORY / "deploy/systemd"
