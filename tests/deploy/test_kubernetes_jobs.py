@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,21 @@ def test_the_flink_job_goes_to_the_cluster_of_the_manifest() -> None:
     assert job.run.runner == "FlinkRunner"
     assert f"--flink_master={name}-rest:8081" in job.beam_args
     assert "--environment_config=localhost:50000" in job.beam_args
+
+
+def test_the_pool_listens_to_its_own_pod_alone() -> None:
+    assert container(found(FLINK, "FlinkDeployment"), "worker-pool")["args"] == ["--address=localhost:50000"]
+
+
+def test_one_flink_version_and_one_job_server_in_image_and_manifests() -> None:
+    image = (FLINK / "Dockerfile").read_text()
+    spec = found(FLINK, "FlinkDeployment")["spec"]
+    (version,) = re.findall(r"flink:(1\.\d+)\.\d+-java17", image)
+    assert spec["flinkVersion"] == f"v{version.replace('.', '_')}"
+    assert f"COPY beam-flink-{version}-job-server.jar /opt/beam/" in image
+    assert f"ENV HADOOP_CLASSPATH=/opt/beam/beam-flink-{version}-job-server.jar" in image
+    assert "cp /opt/beam/*.jar /java" in container(found(FLINK, "CronJob"), "java")["command"][-1]
+    assert {"name": "S3FERRY_JOB_SERVERS", "value": "/java"} in container(found(FLINK, "CronJob"), "s3ferry")["env"]
 
 
 class Asked(dict[str, str]):
