@@ -7,10 +7,11 @@ import re
 import shlex
 from collections.abc import Iterator
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from typing import Any
 
+import boto3
 import pytest
+from moto import mock_aws
 
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
@@ -27,13 +28,8 @@ from tests.ledger.examples import a_run
 from transforms.context import transfer_limits
 
 GUIDE = (REPOSITORY / "docs/scheduling.md").read_text(encoding="utf-8")
+BUCKET = "acme-inventory"
 KEY = "photos/daily/2026-11-24T01-00Z/manifest.checksum"
-EVENT: dict[str, Any] = {
-    "source": "aws.s3",
-    "detail-type": "Object Created",
-    "detail": {"bucket": {"name": "acme-inventory"}, "object": {"key": KEY, "size": 33}, "reason": "PutObject"},
-}
-"""An event as S3 sends it to EventBridge (S3 user guide, «Event message structure»), shortened."""
 
 
 @pytest.fixture
@@ -56,25 +52,38 @@ def blocks(language: str) -> list[str]:
     return [text.replace(f"\n{indent}", "\n").strip() for indent, text in found]
 
 
-def matches(pattern: Any, event: Any) -> bool:
-    """Whether an EventBridge pattern takes an event: fields, lists of words, and wildcards."""
-    if isinstance(pattern, dict):
-        return all(name in event and matches(part, event[name]) for name, part in pattern.items())
-    return any(fnmatchcase(event, one["wildcard"]) if isinstance(one, dict) else one == event for one in pattern)
+@pytest.fixture(scope="module")
+def events() -> list[dict[str, Any]]:
+    """What the guide's rule lets through of an inventory's arrival, in moto's S3 and EventBridge, set up as it says."""
+    (setting,) = re.findall(r"--notification-configuration '(.+)'", GUIDE)
+    pattern, targets = blocks("json")
+    region = {"region_name": "eu-central-1", "aws_access_key_id": "test", "aws_secret_access_key": "test"}
+    with mock_aws():
+        s3, rules, queues = (boto3.client(name, **region) for name in ("s3", "events", "sqs"))
+        s3.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        s3.put_bucket_notification_configuration(Bucket=BUCKET, NotificationConfiguration=json.loads(setting))
+        rules.put_rule(Name="s3ferry-photos", EventPattern=pattern)
+        assert rules.put_targets(Rule="s3ferry-photos", Targets=json.loads(targets))["FailedEntryCount"] == 0
+        # in the place of the target, which needs a cluster
+        rules.remove_targets(Rule="s3ferry-photos", Ids=["s3ferry-photos"])
+        queue = queues.create_queue(QueueName="seen")["QueueUrl"]
+        asked = queues.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        rules.put_targets(Rule="s3ferry-photos", Targets=[{"Id": "seen", "Arn": asked["Attributes"]["QueueArn"]}])
+        for key in ("photos/daily/data/0.csv.gz", KEY.replace("checksum", "json"), KEY, KEY.replace("daily", "weekly")):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=b"0")
+        seen = queues.receive_message(QueueUrl=queue, MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(message["Body"]) for message in seen]
 
 
-def test_the_rule_takes_the_event_of_a_complete_inventory_and_no_other() -> None:
-    pattern = json.loads(blocks("json")[0])
-    assert matches(pattern, EVENT)
-    for key in (KEY.replace("checksum", "json"), "photos/daily/data/0.csv.gz", KEY.replace("daily", "weekly")):
-        assert not matches(pattern, {**EVENT, "detail": {**EVENT["detail"], "object": {"key": key}}})
+def test_the_rule_takes_the_event_of_a_complete_inventory_and_no_other(events: list[dict[str, Any]]) -> None:
+    assert [event["detail"]["object"]["key"] for event in events] == [KEY]
 
 
-def test_the_target_makes_a_run_of_the_event() -> None:
+def test_the_target_makes_a_run_of_the_event(events: list[dict[str, Any]]) -> None:
     (target,) = json.loads(blocks("json")[1])
     text = target["InputTransformer"]["InputTemplate"]
     for name, path in target["InputTransformer"]["InputPathsMap"].items():
-        value: Any = EVENT
+        value: Any = events[0]
         for step in path.removeprefix("$.").split("."):
             value = value[step]
         text = text.replace(f"<{name}>", value)
@@ -82,7 +91,7 @@ def test_the_target_makes_a_run_of_the_event() -> None:
     command, *flags = override["command"]
 
     assert (override["name"], command) == ("s3ferry", "run")
-    assert parse_run(flags).inventory.manifests == (f"s3://acme-inventory/{KEY}",)
+    assert parse_run(flags).inventory.manifests == (f"s3://{BUCKET}/{KEY}",)
 
 
 def _ended(conn: Connection, ref: RunRef, outcome: Outcome, ago: timedelta) -> None:
