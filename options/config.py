@@ -120,6 +120,7 @@ class LedgerOptions:
     flush_bytes: int = 4 * 1024 * 1024
     flush_interval_s: float = 1.0
     lease_ttl_s: float = 60.0
+    lease_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,12 @@ LEDGER_FLAGS = (
         "seconds after which a run that no longer renews its lease counts as dead",
         values.number(1, 86_400),
     ),
+    seconds_flag(
+        "lease_wait",
+        _DEFAULT.lease_wait_s,
+        "seconds to wait for a lease that another run holds: one that was killed lets go of it after its --lease_ttl",
+        values.number(0, 86_400),
+    ),
 )
 
 
@@ -57,4 +63,5 @@ def read_ledger(given: argparse.Namespace) -> LedgerOptions:
         flush_bytes=given.flush_bytes,
         flush_interval_s=given.flush_interval,
         lease_ttl_s=given.lease_ttl,
+        lease_wait_s=given.lease_wait,
     )

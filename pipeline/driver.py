@@ -432,6 +432,7 @@ def _run_start(config: JobConfig, manifest: Manifest, job: str) -> RunStart:
         destination_bucket=config.destination.bucket,
         destination_prefix=config.destination.prefix,
         lease_ttl_s=config.ledger.lease_ttl_s,
+        lease_wait_s=config.ledger.lease_wait_s,
         kind=_kind(config),
     )
 

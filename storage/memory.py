@@ -13,7 +13,8 @@ _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.lim
 _NO_LIMIT = 1 << 60
 _SHARE = 0.5
 """Bodies get half of what is left once every worker has its interpreter and imports."""
-_WORKER_BASE = 220 * MIB
+WORKER_BASE_BYTES = 220 * MIB
+"""What a worker process takes before it holds a body."""
 _LEAST = 32 * MIB
 _MOST = 1024 * MIB
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -39,7 +40,7 @@ def available_bytes() -> int:
 
 def body_budget(total_bytes: int, workers: int) -> int:
     """Bytes of bodies one of `workers` processes may hold, between 32 MiB and 1 GiB."""
-    per_worker = total_bytes // max(1, workers) - _WORKER_BASE
+    per_worker = total_bytes // max(1, workers) - WORKER_BASE_BYTES
     return int(min(_MOST, max(_LEAST, per_worker * _SHARE)))
 
 

@@ -22,6 +22,7 @@ from storage.inventory.location import InventoryStore, Location
 VERSION = "2016-11-30"
 LATEST = "latest"
 CHECKSUM = "manifest.checksum"
+MANIFEST = "manifest.json"
 CHECKSUM_READS = 5
 
 _DATED_FOLDER = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}-\d{2}Z")
@@ -91,17 +92,20 @@ def joined(manifests: Sequence[Manifest]) -> Manifest:
 
 
 def resolve_latest(store: InventoryStore, location: Location) -> Location:
-    """For `…/latest`, the manifest.json of the newest dated folder beside it; else `location` itself.
+    """For `…/latest`, the manifest.json of the newest dated folder beside it; for a manifest.checksum, which is what
+    an event of a new inventory names, the manifest.json beside it; else `location` itself.
 
     A folder without manifest.checksum is passed over: S3 writes that file last. Raises InvalidInput when no
     folder is complete. May be repeated, and may then name a newer inventory.
     """
+    if location.name == CHECKSUM:
+        return location.parent.child(MANIFEST)
     if location.name != LATEST:
         return location
     base = location.parent
     for name in sorted(store.list_folders(base), reverse=True):
         if _DATED_FOLDER.fullmatch(name) and store.exists(base.child(f"{name}/{CHECKSUM}")):
-            return base.child(f"{name}/manifest.json")
+            return base.child(f"{name}/{MANIFEST}")
     raise InvalidInput(
         f"{location} finds no inventory: {base} has no folder YYYY-MM-DDTHH-MMZ with a {CHECKSUM}; "
         "give PREFIX/SOURCE-BUCKET/CONFIG-ID/latest, or wait for the first report"
@@ -125,7 +129,7 @@ def load_manifest(
 
 def _read_verified(store: InventoryStore, location: Location, pause: Callable[[float], None]) -> bytes:
     checksum = location.parent.child(CHECKSUM)
-    if location.name != "manifest.json" or not store.exists(checksum):
+    if location.name != MANIFEST or not store.exists(checksum):
         return store.read(location)
     for attempt in range(CHECKSUM_READS):
         if attempt:

@@ -161,6 +161,12 @@ def test_latest_without_a_finished_inventory_is_refused(tmp_path: Path) -> None:
         resolve_latest(STORE, parse_location(str(tmp_path / "latest")))
 
 
+def test_a_checksum_stands_for_the_manifest_beside_it(tmp_path: Path) -> None:
+    manifest = write_tree(tmp_path, ROWS)
+    checksum = parse_location(str(manifest.with_name("manifest.checksum")))
+    assert resolve_latest(STORE, checksum) == parse_location(str(manifest))
+
+
 def test_any_other_location_is_its_own_latest(tmp_path: Path) -> None:
     location = parse_location(str(tmp_path / "manifest.json"))
     assert resolve_latest(STORE, location) == location

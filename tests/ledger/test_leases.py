@@ -95,6 +95,19 @@ def test_a_run_on_another_host_is_not_taken_over_before_its_lease_expires(dsn: s
         start_run(dsn, a_run())
 
 
+def test_a_run_that_may_wait_starts_once_the_lease_has_expired(dsn: str, conn: Connection) -> None:
+    old = start_run(dsn, a_run(lease_ttl_s=2.0), holder=ELSEWHERE)
+    new = start_run(dsn, a_run(lease_wait_s=60.0))
+    assert new.fence == old.fence + 1
+    assert run_status(conn, old.run_id).outcome is Outcome.ABANDONED
+
+
+def test_a_run_that_has_waited_in_vain_is_refused(dsn: str) -> None:
+    start_run(dsn, a_run(), holder=ELSEWHERE)
+    with pytest.raises(LeaseHeld, match="another-host"):
+        start_run(dsn, a_run(lease_wait_s=0.2))
+
+
 def test_the_lease_of_a_killed_process_of_this_host_is_taken_over_at_once(dsn: str, conn: Connection) -> None:
     old = start_run(dsn, a_run(), holder=a_dead_process())
     new = start_run(dsn, a_run())
