@@ -1,6 +1,6 @@
 """`python -m local.stock`: fills a source with the objects of the demonstration and writes their inventory beside them.
 
-For trying the job out between S3 servers of one's own. Credentials are SOURCE_AWS_* and DESTINATION_AWS_*, as for a run.
+For trying the job out between S3 servers of one's own. Credentials: SOURCE_AWS_* and DESTINATION_AWS_*, as for a run.
 """
 
 from __future__ import annotations
