@@ -20,13 +20,12 @@ from typing import Any
 
 from local.child import exit_on_signals, run_child
 from local.folders import data_folder
-from local.inventory import write_inventory
 from local.postgres import running_postgres
 from local.s3_process import running_s3
-from local.workload import WorkObject, demonstration, seed
+from local.stock import DESTINATION, stock
+from local.workload import WorkObject, demonstration
 from model.errors import InvalidInput, S3ferryError
 
-SOURCE, DESTINATION, INVENTORY = "source", "destination", "inventory"
 REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "embedded-access-key", "embedded-secret-key"
 JOB = "demo"
@@ -100,7 +99,8 @@ def demonstrate(wanted: Demonstration, objects: Sequence[WorkObject]) -> int:
         url = stack.enter_context(running_s3(wanted.folder / "s3"))
         dsn = stack.enter_context(running_postgres(wanted.folder / "postgres"))
         _say(f"Embedded S3 at {url}; the ledger is the embedded PostgreSQL in {wanted.folder / 'postgres'}.")
-        manifest = _prepare(_client(url), wanted.format, objects)
+        client = _client(url)
+        manifest = stock(client, client, wanted.format, objects)
         command = [sys.executable, "-m", "pipeline.main", "run", *_run_flags(url, manifest), *wanted.flags]
         _say(f"s3ferry {' '.join(command[3:])}")
         started = time.monotonic()
@@ -128,33 +128,6 @@ def _client(url: str) -> Any:
             s3={"addressing_style": "path"}, max_pool_connections=16, request_checksum_calculation="when_required"
         ),
     )
-
-
-def _prepare(client: Any, format: str, objects: Sequence[WorkObject]) -> str:
-    """Fills the source bucket and writes its inventory; the URL of the manifest. May be repeated."""
-    started = time.monotonic()
-    rows = seed(client, SOURCE, objects)
-    for bucket in (DESTINATION, INVENTORY):
-        client.create_bucket(Bucket=bucket)  # us-east-1 answers 200 for a bucket of one's own
-
-    def put(key: str, body: bytes | Path) -> None:
-        client.put_object(Bucket=INVENTORY, Key=key, Body=body.read_bytes() if isinstance(body, Path) else body)
-
-    # The time of the newest object, not of this call: the same objects give the same inventory.
-    manifest = write_inventory(
-        rows,
-        format=format,
-        put=put,
-        source_bucket=SOURCE,
-        inventory_bucket=INVENTORY,
-        prefix="",
-        config_id=f"demonstration-{format}",
-        when=max(row["last_modified_date"] for row in rows),
-    )
-    megabytes = sum(row["size"] for row in rows) / 1e6
-    seconds = time.monotonic() - started
-    _say(f"{len(rows)} objects ({megabytes:.0f} MB) and their {format} inventory are in place ({seconds:.1f} s).")
-    return f"s3://{INVENTORY}/{manifest}"
 
 
 def _run_flags(url: str, manifest: str) -> list[str]:

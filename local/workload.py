@@ -129,7 +129,7 @@ def seed(client: Any, bucket: str, objects: Iterable[WorkObject], *, threads: in
     May be repeated: what is there with the right size is left alone. `client` is a boto3 S3 client.
     """
     wanted = list(objects)
-    _make_bucket(client, bucket)
+    make_bucket(client, bucket)
     present = _listed(client, bucket)
     missing = [item for item in wanted if present.get(item.key, {}).get("Size") != item.size]
     if missing:
@@ -139,7 +139,8 @@ def seed(client: Any, bucket: str, objects: Iterable[WorkObject], *, threads: in
     return [_row(bucket, present[item.key]) for item in wanted]
 
 
-def _make_bucket(client: Any, bucket: str) -> None:
+def make_bucket(client: Any, bucket: str) -> None:
+    """Makes `bucket` where it is not there yet."""
     if bucket not in {entry["Name"] for entry in client.list_buckets()["Buckets"]}:
         client.create_bucket(Bucket=bucket)
 

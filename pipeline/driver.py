@@ -178,6 +178,8 @@ class _Run:
                 # asked twice: end at once; the workers go with the nursery, and the next run resumes
                 signal.signal(number, signal.SIG_DFL)
                 os.kill(os.getpid(), number)
+                # process 1 of a container outlives that
+                os._exit(128 + number)
             self._signalled = True
             if self._stopped is None:
                 self._stopped = signal.Signals(number).name

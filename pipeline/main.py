@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -82,6 +83,8 @@ def _explain(error: BaseException) -> str:
 
 def console() -> NoReturn:
     """`main` as a program. Ends at once with what is durable: taking Beam's modules down would take half a second."""
+    # until a run listens: process 1 of a container is not ended by a signal's default action (pid_namespaces(7))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = main()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
