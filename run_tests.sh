@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All checks and all tests; arguments go to pytest. Needs Python >= 3.11, Go for the servers of the tests,
+# All checks and all tests but those of run_nightly.sh; arguments go to pytest. Needs Python >= 3.11, Go for the servers of the tests,
 # Java 17 and Maven for the clusters.
 # A server that is missing skips the tests that need it; with CI=true it is a failure.
 # S3FERRY_TEST_VENV names the virtual environment (default: .venv-test beside this script).
@@ -14,9 +14,6 @@ ensure_venv "$here" "$venv" local,test
 cd "$here"
 PATH=$venv/bin:$PATH tests/install_tools.sh || [ "${CI:-}" != true ]
 PATH=$venv/bin:$PATH
-if command -v java > /dev/null && command -v mvn > /dev/null; then
-    for kind in flink spark; do deploy/job-server/build.sh "$kind" || [ "${CI:-}" != true ]; done
-fi
 ruff check --extend-exclude .venv-test .
 ruff format --check --extend-exclude .venv-test .
 mypy

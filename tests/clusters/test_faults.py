@@ -20,6 +20,7 @@ from tests.integration.ledger import Ledger
 from tests.integration.proxy import Proxy, gate
 from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
 
+pytestmark = pytest.mark.nightly
 PATIENCE_S = 240.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -52,13 +52,7 @@ def spark_cluster(request: pytest.FixtureRequest) -> Told:
     return cluster.flags, dict(cluster.environment)
 
 
-RUNNERS: tuple[Callable[[pytest.FixtureRequest], Told], ...] = (
-    direct,
-    flink_batch,
-    flink_streaming,
-    spark_local,
-    spark_cluster,
-)
+RUNNERS = (direct, flink_batch, flink_streaming, spark_cluster, pytest.param(spark_local, marks=pytest.mark.nightly))
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from tests.integration.ferry import Finished
 from tests.integration.ledger import Ledger
 from tests.integration.scenes import small_objects, stocked
 
+pytestmark = pytest.mark.nightly
 REPOSITORY = DEPLOY.parent
 RunWith = Callable[[dict[str, str]], Finished]
 
