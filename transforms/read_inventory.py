@@ -55,6 +55,7 @@ class ReadInventory(beam.PTransform):
 
 class _ReadFileFn(WorkerDoFn):
     def start_bundle(self) -> None:
+        super().start_bundle()
         self._tallies = TallyBook()
 
     def process(self, element: FileSlice) -> Iterator[RowBatch]:

@@ -46,6 +46,7 @@ class SelectObjects(beam.PTransform):
 
 class _SelectFn(WorkerDoFn):
     def start_bundle(self) -> None:
+        super().start_bundle()
         self._tallies = TallyBook()
         self._tickets: list[Any] = []
 

@@ -44,6 +44,7 @@ class SkipVerified(beam.PTransform):
 
 class _SkipFn(WorkerDoFn):
     def start_bundle(self) -> None:
+        super().start_bundle()
         self._tallies = TallyBook()
 
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:

@@ -1,6 +1,6 @@
 """`Worker`: the one engine, the two clients and the ledger session of a worker process.
 
-The only global state of the package. DoFns ask for it in `setup`; the first one makes it.
+The only global state of the package. DoFns ask for it in `start_bundle`; the first one makes it.
 """
 
 from __future__ import annotations

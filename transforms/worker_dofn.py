@@ -17,14 +17,18 @@ if TYPE_CHECKING:
 
 
 class WorkerDoFn(beam.DoFn):
-    """Holds the job; takes the process's worker in `setup`."""
+    """Holds the job; has the process's worker from the first `start_bundle` on.
+
+    Not in `setup`: a worker that cannot take work would fail before it has connected to the runner's data service, and
+    Beam's Java runners wait three minutes for that before they look at the failure (Beam 2.70, GrpcDataService).
+    """
 
     worker: Worker
 
     def __init__(self, job: JobContext) -> None:
         self._job = job
 
-    def setup(self) -> None:
+    def start_bundle(self) -> None:
         self.worker = worker_of(self._job)
 
 
@@ -36,14 +40,13 @@ class EngineDoFn(WorkerDoFn):
     """
 
     bundle: Bundle[Any]
-
-    def setup(self) -> None:
-        super().setup()
-        self.bundle = self.worker.engine.open_bundle()
+    _begun = False
 
     def start_bundle(self) -> None:
-        self.bundle.cancel()
-        self.bundle = self.worker.engine.open_bundle()
+        super().start_bundle()
+        if self._begun:
+            self.bundle.cancel()
+        self.bundle, self._begun = self.worker.engine.open_bundle(), True
 
     def finished(self, most_pending: int) -> Iterator[list[Any]]:
         """Results that are ready, in batches; waits while more than `most_pending` are under way."""

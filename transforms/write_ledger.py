@@ -42,6 +42,7 @@ class WriteLedger(beam.PTransform):
 
 class _WriteObjectsFn(WorkerDoFn):
     def start_bundle(self) -> None:
+        super().start_bundle()
         self._tallies = TallyBook()
         self._tickets: deque[tuple[Any, list[IntegrityRecord]]] = deque()
 
@@ -64,6 +65,7 @@ class _WriteObjectsFn(WorkerDoFn):
 
 class _WritePartsFn(WorkerDoFn):
     def start_bundle(self) -> None:
+        super().start_bundle()
         self._tickets: deque[tuple[Any, PartResult]] = deque()
 
     def process(self, element: PartResult) -> Iterator[PartResult]:
