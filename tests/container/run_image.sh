@@ -11,5 +11,9 @@ mount --bind "$root" "$root"
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
 mount --rbind /dev "$root/dev"
+for file in etc/hosts etc/resolv.conf; do
+  touch "$root/$file"
+  mount --bind "/$file" "$root/$file"
+done
 mount -o remount,bind,ro "$root"
 exec chroot --userspec="$user" "$root" env --chdir="$folder" "$@"
