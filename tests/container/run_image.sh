@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs a command in the root folder of an image as a container engine does: as process 1 of its process namespace, the root
-# file system read-only, a tmpfs at /tmp, the network the machine's. To be called in new mount and process namespaces:
+# Runs a command in the root folder of an image as a container engine does: as process 1 of its process namespace, the
+# root file system read-only, a tmpfs at /tmp, the network the machine's. It is called in new namespaces:
 #   unshare --mount --pid --fork tests/container/run_image.sh ROOT USER:GROUP FOLDER COMMAND [ARGUMENT...]
 # The command gets this script's environment.
 set -euo pipefail
