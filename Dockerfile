@@ -1,4 +1,4 @@
-# s3ferry as container images. The last target, `job`, is what a plain build makes: docker run IMAGE run --manifest=… --destination=…
+# s3ferry as container images. A plain build makes the last target, `job`: docker run IMAGE run --manifest=… …
 # `--target=worker` makes the pool of Beam's Python workers that goes beside a TaskManager or a Spark worker.
 # BASE is any image with Python >= 3.11 and its venv module: also a plain Debian bookworm with python3 and python3-venv.
 ARG BASE=python:3.11-slim
@@ -35,10 +35,12 @@ LABEL org.opencontainers.image.title="s3ferry" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.base.name="${BASE}"
-# whoever the container runs as may write to HOME: some clusters give each namespace user ids of its own
+# Any user may write to HOME: some clusters give each namespace user ids of its own. A pip of BASE goes.
 RUN groupadd --gid 10001 s3ferry \
     && useradd --uid 10001 --gid 10001 --home-dir /home/s3ferry --no-create-home --shell /usr/sbin/nologin s3ferry \
-    && install --directory --owner=10001 --group=10001 --mode=1777 /home/s3ferry
+    && install --directory --owner=10001 --group=10001 --mode=1777 /home/s3ferry \
+    && cd /usr/local && rm -rf bin/pip* lib/python3*/site-packages/pip* lib/python3*/site-packages/setuptools* \
+         lib/python3*/site-packages/wheel* lib/python3*/site-packages/pkg_resources
 COPY --from=build /opt/s3ferry /opt/s3ferry
 # No package's name may be taken by a folder of the place it runs in, and nothing is compiled at run time.
 ENV PATH=/opt/s3ferry/bin:$PATH \

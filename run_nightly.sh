@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # The tests that CI leaves to the night: container images, really built and run. Arguments go to pytest.
-# Needs Linux, root, Go and Debian's packages; buildah and debootstrap are installed where they are missing. About 10 minutes.
+# Needs Linux, root, Go and Debian's packages; buildah and debootstrap are installed where they are missing.
+# Four minutes on two cores, and some more the first time.
 # What is missing skips the tests that need it; with CI=true it is a failure.
 # S3FERRY_TEST_VENV names the virtual environment (default: .venv-test beside this script).
 set -euo pipefail

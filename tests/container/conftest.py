@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +51,9 @@ def start(tmp_path: Path) -> Iterator[Run]:
     with ExitStack() as stack:
         started: list[Container] = []
 
-        def begin(image: Image, *arguments: str, **how: object) -> Container:
-            how = {"environment": {}, **how}
-            container = image.start(*arguments, folder=tmp_path / f"container-{len(started)}", **how)  # type: ignore[arg-type]
+        def begin(image: Image, *arguments: str, **how: Any) -> Container:
+            folder = tmp_path / f"container-{len(started)}"
+            container = image.start(*arguments, folder=folder, **{"environment": {}, **how})
             started.append(container)
             stack.callback(container.kill)
             return container

@@ -45,6 +45,8 @@ class Image:
     container: str
     root: Path
     config: Mapping[str, Any]
+    history: str
+    """How it was made, as everybody sees it who has the image."""
     builder: Builder
 
     @property
@@ -68,7 +70,7 @@ class Image:
         entry = self.config["Entrypoint"] if command is None else command
         return Container(
             [
-                *("unshare", "--mount", "--pid", "--fork", "--kill-child=KILL", str(HERE / "run_image.sh")),
+                *("unshare", "--mount", "--pid", "--fork", str(HERE / "run_image.sh")),
                 *(str(self.root), user or self.config["User"], self.config["WorkingDir"]),
                 *(*entry, *arguments),
             ],
@@ -135,6 +137,9 @@ class Container:
 
     def kill(self) -> None:
         """End it with everything in it. May be repeated."""
+        # the kernel ends a namespace with its process 1
+        for first in psutil.Process(self._process.pid).children() if self._process.poll() is None else []:
+            first.kill()
         self._process.kill()
         self._process.wait()
 
@@ -173,10 +178,10 @@ class Builder:
     def opened(self, name: str) -> Iterator[Image]:
         """An image with its root mounted."""
         container = self.run("from", "--pull-never", name).stdout.strip()
-        config = json.loads(self.run("inspect", "--type=image", name).stdout)["OCIv1"]["config"]
+        found = json.loads(self.run("inspect", "--type=image", name).stdout)["OCIv1"]
         root = Path(self.run("mount", container).stdout.strip())
         try:
-            yield Image(container, root, config, self)
+            yield Image(container, root, found["config"], json.dumps(found["history"]), self)
         finally:
             self.run("umount", container)
             self.run("rm", container)

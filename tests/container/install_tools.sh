@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests of the images need beside tests/install_tools.sh: Debian packages, where this is root on Debian,
-# and the reference loader of Compose files, into the cache of the tools. What is there already is left alone.
+# Installs what the tests of the images need beside tests/install_tools.sh: Debian packages, where this is root on
+# Debian, and the reference loader of Compose files, into the cache of the tools. What is there is left alone.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -10,8 +10,8 @@ failed=0
 
 if ! command -v buildah >/dev/null || ! command -v debootstrap >/dev/null; then
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends buildah debootstrap; } \
-      >/dev/null || failed=1
+    export DEBIAN_FRONTEND=noninteractive
+    { apt-get update -qq && apt-get install -y -qq --no-install-recommends buildah debootstrap; } >/dev/null || failed=1
   else
     echo "buildah and debootstrap are not installed, and only root can install them" >&2
     failed=1

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from model.version import VERSION
-from tests.container.images import Image
+from tests.container.images import REPOSITORY, Image
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
@@ -45,6 +45,14 @@ def test_neither_tools_nor_tests_nor_caches_are_left(image: Image) -> None:
     assert not (image.root / "src").exists()
 
 
+def test_every_package_is_pinned(image: Image) -> None:
+    listing = "import importlib.metadata as m; [print(f'{d.name}=={d.version}') for d in m.distributions()]"
+    installed = {line.lower() for line in image.call(command=["python", "-c", listing]).stdout.splitlines()}
+    pinned = {line.lower() for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
+    assert len(installed) > 20
+    assert installed - pinned == {f"s3ferry=={VERSION}"}
+
+
 def test_the_program_is_small(image: Image) -> None:
     files = (path for path in (image.root / "opt/s3ferry").rglob("*") if path.is_file() and not path.is_symlink())
     assert sum(path.stat().st_size for path in files) < MOST_BYTES
@@ -57,7 +65,8 @@ def test_it_says_what_it_is(image: Image) -> None:
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_nothing_secret_is_in_its_environment(image: Image) -> None:
+def test_nothing_secret_is_in_its_environment_or_history(image: Image) -> None:
+    assert "PIP_" not in image.history
     assert [name for name in image.environment if re.search("KEY|SECRET|TOKEN|PASSW|DSN|PIP_", name)] == []
 
 

@@ -32,6 +32,13 @@ def flags(manifest: str, target: str, url: str) -> list[str]:
     return [*places, f"--source_endpoint_url={url}", f"--destination_endpoint_url={url}", *FLAGS]
 
 
+def test_the_container_of_these_tests_is_process_1_on_a_read_only_root(job_image: Image, start: Run) -> None:
+    told = start(job_image, command=["sh", "-c", "echo $$; touch /tmp/new && touch /home/s3ferry/new"]).wait()
+    assert told.stdout == "1\n"
+    assert told.code != 0
+    assert "'/home/s3ferry/new': Read-only file system" in told.stderr
+
+
 def test_the_services_of_the_compose_file_do_their_work(
     job_image: Image, start: Run, minio: S3Server, ledger: Ledger, job_environment: dict[str, str]
 ) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import signal
 import socket
 
-import psutil
+import grpc
 import pytest
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc, endpoints_pb2
 
 from tests.container.conftest import Run
 from tests.container.images import Container, Image
@@ -51,9 +52,15 @@ def test_its_workers_carry_out_a_pipeline(pool: Container, job_image: Image, sta
     assert "from the pool" in pool.stdout
 
 
-def test_sigterm_ends_it_with_its_workers(pool: Container, start: Run) -> None:
-    first = pool.first
+def test_sigterm_ends_it_while_a_worker_runs(pool: Container, address: str) -> None:
+    nobody = endpoints_pb2.ApiServiceDescriptor(url=f"127.0.0.1:{free_port()}")
+    with grpc.insecure_channel(address) as channel:
+        request = beam_fn_api_pb2.StartWorkerRequest(worker_id="1", control_endpoint=nobody)
+        answer = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker(request)
+    assert answer.error == ""
+    pool.until(lambda: pool.others, "a worker runs")
+    everything = [pool.first, *pool.others]
     pool.signal(signal.SIGTERM)
     ended = pool.wait()
     assert ended.code == 0, ended.explain()
-    assert not psutil.pid_exists(first.pid)
+    assert [process.pid for process in everything if process.is_running()] == []
