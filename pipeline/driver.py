@@ -39,7 +39,7 @@ from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, preset_of, run_graph
-from pipeline.slices import plan_slices, whole_files
+from pipeline.slices import plan_slices, rows_about, whole_files
 from pipeline.watch import Watch
 from pipeline.workers import is_local
 from storage.config import Capabilities
@@ -226,10 +226,14 @@ class _Run:
 
     def _sharing(self, slices: Sequence[Sequence[FileSlice]]) -> JobConfig:
         """The configuration, with units small enough that every worker gets its share of a short manifest."""
-        if self._rows is None:
-            return self._config
         config, workers = self._config, self._preset.workers
-        rows = max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
+        rows = (
+            rows_about([file.size for file in self._manifest.files])
+            if self._rows is None
+            else max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
+        )
+        if rows is None:
+            return config
         routing = dataclasses.replace(
             config.routing,
             small_unit_objects=unit_objects(config.routing.small_unit_objects, rows, workers),

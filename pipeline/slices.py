@@ -7,6 +7,9 @@ from collections.abc import Sequence
 
 from transforms.context import FileSlice
 
+_ROW_BYTES = 32
+"""What a row of an inventory takes when compressed, or little less: half of it is the ETag."""
+
 
 def plan_slices(rows_per_file: Sequence[tuple[int, int]], slice_rows: int) -> list[list[FileSlice]]:
     """Slices of at most `slice_rows` rows, in file order; at least one, so that an empty inventory has a run.
@@ -31,3 +34,9 @@ def plan_slices(rows_per_file: Sequence[tuple[int, int]], slice_rows: int) -> li
 def whole_files(files: int) -> list[list[FileSlice]]:
     """One slice with every file from its first row to its last, for runners that spread files themselves."""
     return [[FileSlice(number) for number in range(files)]]
+
+
+def rows_about(sizes: Sequence[int | None]) -> int | None:
+    """How many rows inventory files of these sizes (bytes) hold, roughly; None where a size is unknown."""
+    known = [size for size in sizes if size is not None]
+    return sum(known) // _ROW_BYTES if len(known) == len(sizes) else None

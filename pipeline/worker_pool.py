@@ -86,7 +86,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline.worker_pool", description="A pool of Python workers.")
     parser.add_argument("--address", default="localhost:50000", help="HOST:PORT to listen on")
     address = parser.parse_args().address
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s")
+    # Beam has set up the root logger at its import
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
     pool, server, ended = WorkerPool(), grpc.server(ThreadPoolExecutor(_CALLS)), threading.Event()
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:

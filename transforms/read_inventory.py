@@ -48,9 +48,21 @@ class ReadInventory(beam.PTransform):
     def expand(self, slices: Any) -> Any:
         return (
             slices
-            | "SpreadFiles" >> beam.Reshuffle()
+            | "KeySlices" >> beam.Map(_by_place).with_output_types(tuple[str, FileSlice])
+            # Not a Reshuffle: Flink's batch optimizer takes two in a row for one, and the units of all objects
+            # would stay with the worker that read them (GlobalProperties keeps FORCED_REBALANCED through a map).
+            | "SpreadSlices" >> beam.GroupByKey()
+            | "Slices" >> beam.FlatMap(_values).with_output_types(FileSlice)
             | "ReadFiles" >> beam.ParDo(_ReadFileFn(self._job)).with_outputs(TALLIES, main="batches")
         )
+
+
+def _by_place(piece: FileSlice) -> tuple[str, FileSlice]:
+    return f"{piece.file_number}:{piece.start}", piece
+
+
+def _values(keyed: tuple[str, Iterable[FileSlice]]) -> Iterable[FileSlice]:
+    return keyed[1]
 
 
 class _ReadFileFn(WorkerDoFn):

@@ -71,6 +71,8 @@ taskmanager.host: localhost
 taskmanager.memory.process.size: ${TASK_MANAGER_MEMORY:-1536m}
 taskmanager.memory.managed.fraction: 0.1
 taskmanager.memory.network.fraction: 0.2
+# the graph has many exchanges of few elements; each task that writes to one reserves so many buffers of 32 KiB
+taskmanager.network.sort-shuffle.min-buffers: 64
 taskmanager.numberOfTaskSlots: ${SLOTS:-2}
 rest.address: localhost
 rest.bind-address: localhost

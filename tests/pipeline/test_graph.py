@@ -12,6 +12,7 @@ import apache_beam as beam
 import pytest
 from apache_beam.pipeline import PipelineVisitor
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.transforms.userstate import is_stateful_dofn
 
 from options.config import VerifyOptions
 from pipeline.graph import build_pipeline
@@ -141,6 +142,35 @@ def leaves_of(nodes: list[Any]) -> list[str]:
         and not isinstance(node.transform, beam.Impulse)
         and consumed.isdisjoint(node.outputs.values())
     ]
+
+
+@pytest.mark.parametrize("spread", ["SpreadSmall", "SpreadMedium", "SpreadLarge", "SpreadParts", "SpreadAssemblies"])
+def test_between_two_reshuffles_something_is_grouped_by_key_or_flink_takes_them_for_one(
+    nodes: list[Any], spread: str
+) -> None:
+    assert exchanges_before(spread, nodes) == {"by key"}
+
+
+def exchanges_before(label: str, nodes: list[Any]) -> set[str]:
+    """The nearest exchanges upstream of a step: names of Reshuffles, and `by key` for groupings and stateful steps."""
+    producers = {value: node for node in nodes if not node.parts for value in node.outputs.values()}
+    reshuffles = [node.full_label for node in nodes if isinstance(node.transform, beam.Reshuffle)]
+
+    def exchange(node: Any) -> str | None:
+        within = [name for name in reshuffles if node.full_label.startswith(f"{name}/")]
+        stateful = isinstance(node.transform, beam.ParDo) and is_stateful_dofn(node.transform.fn)
+        by_key = "by key" if stateful or isinstance(node.transform, beam.GroupByKey) else None
+        return within[0] if within else by_key
+
+    [start] = [node for node in nodes if node.full_label == label]
+    found, before = set(), [producers[value] for value in start.inputs]
+    while before:
+        node = before.pop()
+        if name := exchange(node):
+            found.add(name)
+        else:
+            before += [producers[value] for value in node.inputs if value in producers]
+    return found
 
 
 def test_every_step_travels_to_a_worker_and_comes_back(nodes: list[Any]) -> None:

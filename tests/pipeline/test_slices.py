@@ -1,4 +1,4 @@
-"""plan_slices: every row in exactly one slice, none larger than asked."""
+"""Slices: every row in exactly one, none larger than asked; whole files and a guess of their rows elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.slices import plan_slices, whole_files
+from pipeline.slices import plan_slices, rows_about, whole_files
 from transforms.context import FileSlice
 
 FILES = st.lists(st.integers(0, 300), max_size=8).map(lambda rows: list(enumerate(rows)))
@@ -44,3 +44,8 @@ def test_an_inventory_without_rows_has_one_empty_slice() -> None:
 
 def test_elsewhere_whole_files_make_one_slice() -> None:
     assert whole_files(2) == [[FileSlice(0, 0, None), FileSlice(1, 0, None)]]
+
+
+def test_rows_that_nobody_counted_are_guessed_from_the_bytes_of_their_files() -> None:
+    assert rows_about([32_000, 3_200]) == 1_100
+    assert rows_about([32_000, None]) is None
