@@ -86,3 +86,10 @@ def test_the_guide_names_every_column(conn: Connection) -> None:
     ).fetchall()
     lines = {match[1]: match[0] for match in re.finditer(r"^\| `(\w+)` \|.*$", GUIDE, re.MULTILINE)}
     assert [f"{table}.{column}" for table, column in rows if f"`{column}`" not in lines[table]] == []
+
+
+def test_a_large_ledger_is_vacuumed_in_good_time_once_it_is_told_so(conn: Connection) -> None:
+    [statement] = [text for text in STATEMENTS if text.startswith("ALTER TABLE objects")]
+    conn.execute(statement)
+    [(options,)] = conn.execute("SELECT reloptions FROM pg_class WHERE relname = 'objects'").fetchall()
+    assert "autovacuum_vacuum_insert_scale_factor=0.05" in options
