@@ -1,4 +1,4 @@
-"""`python -m bench.scaling`: s3ferry on a standalone Flink cluster of two TaskManagers, against the null server.
+"""`python -m bench.scaling`: s3ferry on a standalone Flink cluster of TaskManagers of one slot, against the null server.
 
 Every request takes the same time there, so that throughput is bound by what is in flight: a worker process for each
 slot, each with the same number of objects in flight. Two questions: how many objects per second at parallelism 1, 2,
@@ -27,7 +27,8 @@ from bench.servers import Server, built_nullserver, free_port, nullserver, postg
 from bench.tools import Job, s3ferry_call
 
 _SCRIPT = Path(__file__).parent.parent / "deploy" / "flink" / "local_cluster.sh"
-TASK_MANAGERS, SLOTS = 2, 4
+SLOTS = 1
+_TASK_MANAGER_MEMORY = "1024m"
 MIXED = 2
 """The parallelism at which small and large objects are mixed."""
 _REQUESTS = 2
@@ -60,7 +61,7 @@ class Cluster:
 
 
 @contextmanager
-def flink(folder: Path, dsn: str, environment: Mapping[str, str]) -> Iterator[Cluster]:
+def flink(folder: Path, task_managers: int, dsn: str, environment: Mapping[str, str]) -> Iterator[Cluster]:
     """deploy/flink/local_cluster.sh, on free ports."""
     port, pool_port = free_port(), free_port()
     settings = {
@@ -71,8 +72,9 @@ def flink(folder: Path, dsn: str, environment: Mapping[str, str]) -> Iterator[Cl
         "FLINK_PORT": str(port),
         "FLINK_RPC_PORT": str(free_port()),
         "WORKER_POOL_PORT": str(pool_port),
-        "TASK_MANAGERS": str(TASK_MANAGERS),
+        "TASK_MANAGERS": str(task_managers),
         "SLOTS": str(SLOTS),
+        "TASK_MANAGER_MEMORY": _TASK_MANAGER_MEMORY,
         "PYTHON": sys.executable,
     }
     try:
@@ -191,7 +193,7 @@ def main() -> None:
         settings = {"tls": False, "latency_ms": options.latency_ms, "size": _SMALL}
         server = stack.enter_context(nullserver(built_nullserver(work), work / "null", **settings))
         credentials = s3ferry_call(Job(server, server, SOURCE, "none", 0, "none", dsn, work)).environment
-        cluster = stack.enter_context(flink(work / "flink", dsn, credentials))
+        cluster = stack.enter_context(flink(work / "flink", max(options.parallelism), dsn, credentials))
         runs = measure_all(Bench(server, cluster, work, options.in_flight), options)
     result = {
         "kind": "scaling",

@@ -74,8 +74,8 @@ def mixed_table(result: Mapping[str, Any]) -> str:
 def scaling_text(result: Mapping[str, Any]) -> str:
     """The report."""
     about = (
-        f"Medians of {result['rounds']} rounds, ratios within a round. Two TaskManagers of four slots, a worker "
-        f"process for each slot, {result['in_flight']} objects in flight in each; the server answers each request "
+        f"Medians of {result['rounds']} rounds, ratios within a round. TaskManagers of one slot, a worker "
+        f"process for each, {result['in_flight']} objects in flight in each; the server answers each request "
         f"after {result['latency_ms']} ms. Small objects have {result['small_bytes']:,} bytes, large ones "
         f"{result['large_bytes']:,}. Objects/s from the first GET to the last answer; the whole run includes its "
         "start, the submission and Flink's own stages."

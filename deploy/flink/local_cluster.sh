@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A real standalone Flink cluster on this machine, without Docker: a JobManager and two TaskManagers of two slots each, with
+# A real standalone Flink cluster on this machine, without Docker: a JobManager and two TaskManagers of one slot each, with
 # a pool of Beam's Python workers beside each TaskManager.
 # Usage: deploy/flink/local_cluster.sh up|down|status
 #   up      starts what is not running and prints the command to submit a job with
@@ -8,7 +8,7 @@
 # The workers get the environment of `up`: give it LEDGER_DSN, SOURCE_AWS_* and DESTINATION_AWS_* as for a run.
 #
 # Environment: FLINK_FOLDER (configuration and logs), FLINK_PORT (8081), FLINK_RPC_PORT (6123), WORKER_POOL_PORT (50000),
-# TASK_MANAGERS (2), SLOTS (2), TASK_MANAGER_MEMORY (1536m), RESTARTS (6, of the tasks of one job), PYTHON (the one s3ferry is installed for).
+# TASK_MANAGERS (2), SLOTS (1, of each), TASK_MANAGER_MEMORY (1536m), RESTARTS (6, of the tasks of one job), PYTHON (the one s3ferry is installed for).
 # Needs Linux and Java 11 or 17. Flink itself comes from PyPI, into the cache of the tools.
 set -euo pipefail
 
@@ -73,7 +73,7 @@ taskmanager.memory.managed.fraction: 0.1
 taskmanager.memory.network.fraction: 0.2
 # the graph has many exchanges of few elements; each task that writes to one reserves so many buffers of 32 KiB
 taskmanager.network.sort-shuffle.min-buffers: 64
-taskmanager.numberOfTaskSlots: ${SLOTS:-2}
+taskmanager.numberOfTaskSlots: ${SLOTS:-1}
 rest.address: localhost
 rest.bind-address: localhost
 rest.port: $port
