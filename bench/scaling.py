@@ -1,4 +1,4 @@
-"""`python -m bench.scaling`: s3ferry on a standalone Flink cluster of TaskManagers of one slot, against the null server.
+"""`python -m bench.scaling`: s3ferry on a standalone Flink cluster, TaskManagers of one slot, against the null server.
 
 Every request takes the same time there, so that throughput is bound by what is in flight: a worker process for each
 slot, each with the same number of objects in flight. Two questions: how many objects per second at parallelism 1, 2,

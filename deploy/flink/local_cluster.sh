@@ -8,7 +8,8 @@
 # The workers get the environment of `up`: give it LEDGER_DSN, SOURCE_AWS_* and DESTINATION_AWS_* as for a run.
 #
 # Environment: FLINK_FOLDER (configuration and logs), FLINK_PORT (8081), FLINK_RPC_PORT (6123), WORKER_POOL_PORT (50000),
-# TASK_MANAGERS (2), SLOTS (1, of each), TASK_MANAGER_MEMORY (1536m), RESTARTS (6, of the tasks of one job), PYTHON (the one s3ferry is installed for).
+# TASK_MANAGERS (2), SLOTS (1, of each), TASK_MANAGER_MEMORY (1536m), RESTARTS (6, of the tasks of one job), PYTHON (the one
+# s3ferry is installed for).
 # Needs Linux and Java 11 or 17. Flink itself comes from PyPI, into the cache of the tools.
 set -euo pipefail
 
