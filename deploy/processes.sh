@@ -1,4 +1,4 @@
-# Sourced. Processes of a local cluster: each in a session of its own, with NAME.pid and NAME.out in $folder.
+# Sourced. Processes of a local cluster: each in a session of its own, with NAME.pid and NAME.out in $folder. $python is its Python.
 
 fail() {
   echo "local_cluster.sh: $1" >&2
@@ -34,4 +34,17 @@ down() {
     kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
     rm -f "$file"
   done
+}
+
+# asked PORT PATH FIELD: a number in the JSON that a server on this machine answers with; 0 while it does not answer.
+asked() {
+  "$python" - "$@" <<'PY'
+import json, sys, urllib.request
+port, path, field = sys.argv[1:]
+try:
+    with urllib.request.urlopen(f"http://localhost:{port}/{path}", timeout=2) as answer:
+        print(json.load(answer)[field])
+except OSError:
+    print(0)
+PY
 }

@@ -102,17 +102,6 @@ appender.file.layout.pattern = %d{yyyy-MM-dd HH:mm:ss,SSS} %-5p %-60c %x - %m%n
 PROPERTIES
 }
 
-registered() {
-  "$python" - "$port" <<'PY'
-import json, sys, urllib.request
-try:
-    with urllib.request.urlopen(f"http://localhost:{sys.argv[1]}/overview", timeout=2) as answer:
-        print(json.load(answer)["taskmanagers"])
-except OSError:
-    print(0)
-PY
-}
-
 up() {
   command -v java >/dev/null || fail "java is not installed; Flink $version needs Java 11 or 17"
   "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
@@ -128,7 +117,7 @@ up() {
       org.apache.flink.runtime.taskexecutor.TaskManagerRunner GET_TM_RESOURCE_PARAMS
   done
   for _ in $(seq 120); do
-    if [ "$(registered)" -ge "$task_managers" ]; then
+    if [ "$(asked "$port" overview taskmanagers)" -ge "$task_managers" ]; then
       echo "Flink $version runs with $task_managers TaskManagers: http://localhost:$port"
       echo "s3ferry run --runner=FlinkRunner --flink_master=localhost:$port --environment_config=worker-pool:$pool_port \\"
       echo "  --manifest=s3://… --destination=s3://…"

@@ -27,17 +27,6 @@ python=${PYTHON:-$(command -v python3)}
 export SPARK_HOME=$cache/spark-$version/pyspark
 export SPARK_LOCAL_IP=127.0.0.1
 
-registered() {
-  "$python" - "$ui_port" <<'PY'
-import json, sys, urllib.request
-try:
-    with urllib.request.urlopen(f"http://localhost:{sys.argv[1]}/json/", timeout=2) as answer:
-        print(json.load(answer)["aliveworkers"])
-except OSError:
-    print(0)
-PY
-}
-
 up() {
   command -v java >/dev/null || fail "java is not installed; Spark $version needs Java 11 or 17"
   "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
@@ -50,7 +39,7 @@ up() {
     --webui-port 0 --cores "$cores" --memory "${WORKER_MEMORY:-2g}" --work-dir "$folder/work" "spark://localhost:$port"
   start worker-pool-1 "$python" -m pipeline.worker_pool "--address=127.0.0.1:$pool_port"
   for _ in $(seq 120); do
-    if [ "$(registered)" -ge 1 ]; then
+    if [ "$(asked "$ui_port" json/ aliveworkers)" -ge 1 ]; then
       echo "Spark $version runs with a worker of $cores cores: http://localhost:$ui_port"
       echo "s3ferry run --runner=SparkRunner --spark_master_url=spark://localhost:$port \\"
       echo "  --environment_config=localhost:$pool_port --manifest=s3://… --destination=s3://…"
