@@ -113,6 +113,7 @@ def test_a_run_that_finds_no_connection_left_waits_for_one(daily: Middle) -> Non
     daily.has_all(running.wait())
 
 
+@pytest.mark.nightly
 def test_a_run_that_never_gets_a_connection_says_what_is_missing(daily: Middle) -> None:
     administer(daily.ledger, "ALTER ROLE ferry_run CONNECTION LIMIT 0")
     run = daily.user.run(daily.manifest, f"s3://{daily.target}")
@@ -180,6 +181,7 @@ def test_a_run_goes_on_when_there_is_room_on_the_disk_again(
     case.has_all(running.wait())
 
 
+@pytest.mark.nightly
 def test_a_run_stops_when_the_disk_stays_full_and_the_next_one_finishes(
     middle: Callable[..., Middle], small_ledger: Ledger, disk: SmallDisk
 ) -> None:

@@ -67,6 +67,7 @@ def test_a_run_goes_on_when_the_ledger_comes_back_and_nothing_is_lost_or_double(
     assert differences((client, scene.bucket), (client, target)) == []
 
 
+@pytest.mark.nightly
 def test_a_run_whose_ledger_is_gone_for_good_ends_and_copies_nothing_more_without_a_record(
     minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, own_postgres: Any, own_ledger: Ledger
 ) -> None:

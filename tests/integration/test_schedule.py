@@ -189,6 +189,7 @@ def killed(minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
     return Killed(user, scene, target)
 
 
+@pytest.mark.nightly
 def test_a_pod_in_the_place_of_a_killed_one_waits_until_its_lease_has_run_out(killed: Killed, ledger: Ledger) -> None:
     refused = killed.again()
     assert refused.code == 4, refused.explain()
