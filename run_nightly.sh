@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The tests that CI leaves to the night: container images, really built and run. Arguments go to pytest.
-# Needs Linux, root, Go and Debian's packages; buildah and debootstrap are installed where they are missing.
-# Four minutes on two cores, and some more the first time.
+# The tests that CI leaves to the night: container images, really built and run; parts of clusters that die; failures that take
+# their time. Arguments go to pytest. Needs Linux, root, Go, Java 17, Maven and Debian's packages; buildah and debootstrap are
+# installed where they are missing. A quarter of an hour on two cores, and some minutes more the first time.
 # What is missing skips the tests that need it; with CI=true it is a failure.
 # S3FERRY_TEST_VENV names the virtual environment (default: .venv-test beside this script).
 set -euo pipefail
