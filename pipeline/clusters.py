@@ -162,10 +162,9 @@ def flink_job(url: str, job_name: str) -> str | None:
     return str(max(alive, key=lambda job: job["start-time"])["jid"]) if alive else None
 
 
-def flink_failures(url: str, job_name: str) -> str:
-    """What tasks of the job have failed of so far, restarted or not, as text. Raises as `flink_job`."""
-    job = flink_job(url, job_name)
-    history = _ask(url, f"/jobs/{job}/exceptions").get("exceptionHistory") if job else None
+def flink_failures(url: str, job: str) -> str:
+    """What tasks of the job of this id have failed of so far, restarted or not, as text. Raises as `flink_job`."""
+    history = _ask(url, f"/jobs/{job}/exceptions").get("exceptionHistory")
     entries = history.get("entries", []) if isinstance(history, dict) else []
     return "\n".join(str(entry.get("stacktrace", "")) for entry in entries)
 

@@ -27,7 +27,6 @@ from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
 from model.outcome import Count, Exit, Gap, RunKind, exit_code, outcome_of
-from model.routing import unit_objects
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -39,7 +38,7 @@ from pipeline.graph import build_loading, build_pipeline
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, preset_of, run_graph
-from pipeline.slices import plan_slices, rows_about, whole_files
+from pipeline.slices import most_rows, plan_slices, rows_about, shared, whole_files
 from pipeline.watch import Watch
 from pipeline.workers import is_local
 from storage.config import Capabilities
@@ -225,21 +224,9 @@ class _Run:
         return plan_slices(counted, self._config.routing.slice_rows)
 
     def _sharing(self, slices: Sequence[Sequence[FileSlice]]) -> JobConfig:
-        """The configuration, with units small enough that every worker gets its share of a short manifest."""
-        config, workers = self._config, self._preset.workers
-        rows = (
-            rows_about([file.size for file in self._manifest.files])
-            if self._rows is None
-            else max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
-        )
-        if rows is None:
-            return config
-        routing = dataclasses.replace(
-            config.routing,
-            small_unit_objects=unit_objects(config.routing.small_unit_objects, rows, workers),
-            medium_unit_objects=unit_objects(config.routing.medium_unit_objects, rows, workers),
-        )
-        return dataclasses.replace(config, routing=routing)
+        sizes = [file.size for file in self._manifest.files]
+        rows = rows_about(sizes) if self._rows is None else most_rows(slices)
+        return shared(self._config, rows, self._preset.workers)
 
     def _must_check_each(self, session: LedgerSession) -> bool:
         """Whether SkipVerified has to look at each object: asked for, or a sample found some missing."""

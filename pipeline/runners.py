@@ -86,21 +86,19 @@ def _wait(result: Any, preset: Preset) -> None:
     """
     from apache_beam.runners.runner import PipelineState  # noqa: PLC0415 - a heavy import
 
+    job: str | None = None
     while preset.flink_url is not None and not PipelineState.is_terminal(result.state):
-        said = _failures(preset.flink_url, preset.job_name)
+        said = ""
+        try:
+            job = job or flink_job(preset.flink_url, preset.job_name)
+            said = flink_failures(preset.flink_url, job) if job else ""
+        except RunBroken as error:
+            _LOGGER.debug("%s", error.message)
         if is_said(said):
             result.cancel()
             raise failure_in(RuntimeError(said))
         time.sleep(_LOOK_EVERY_S)
     result.wait_until_finish()
-
-
-def _failures(flink_url: str, job_name: str) -> str:
-    try:
-        return flink_failures(flink_url, job_name)
-    except RunBroken as error:
-        _LOGGER.debug("%s", error.message)
-        return ""
 
 
 def _local_runner(worker_command: str | None) -> Any:

@@ -3,8 +3,11 @@ because every PCollection between stages lives in the driver's memory there."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
+from model.routing import unit_objects
+from options.config import JobConfig
 from transforms.context import FileSlice
 
 _ROW_BYTES = 32
@@ -40,3 +43,20 @@ def rows_about(sizes: Sequence[int | None]) -> int | None:
     """How many rows inventory files of these sizes (bytes) hold, roughly; None where a size is unknown."""
     known = [size for size in sizes if size is not None]
     return sum(known) // _ROW_BYTES if len(known) == len(sizes) else None
+
+
+def most_rows(slices: Sequence[Sequence[FileSlice]]) -> int:
+    """Rows of the largest slice, where all rows are counted."""
+    return max(sum((piece.stop or 0) - piece.start for piece in pieces) for pieces in slices)
+
+
+def shared(config: JobConfig, rows: int | None, workers: int) -> JobConfig:
+    """The configuration, with units small enough that every worker gets its share of `rows` rows, if known."""
+    if rows is None:
+        return config
+    routing = dataclasses.replace(
+        config.routing,
+        small_unit_objects=unit_objects(config.routing.small_unit_objects, rows, workers),
+        medium_unit_objects=unit_objects(config.routing.medium_unit_objects, rows, workers),
+    )
+    return dataclasses.replace(config, routing=routing)
