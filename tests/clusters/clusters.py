@@ -12,16 +12,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
-import pytest
 
 from pipeline.clusters import JOB_SERVERS
 from tests.fixtures.servers import free_port
+from tests.fixtures.tools import CACHE, missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s3ferry"
 FLINK_JAR = "beam-flink-1.19-job-server.jar"
 SPARK_JAR = "beam-spark-3-job-server.jar"
 START_S = 120.0
@@ -29,11 +28,8 @@ START_S = 120.0
 
 def need(what: str, *, there: bool) -> None:
     """Without `what` the test is skipped by name; with CI=true it fails."""
-    if there:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"{what} is not installed")
-    pytest.skip(f"{what} is not installed")
+    if not there:
+        missing(f"{what} is not installed")
 
 
 def job_server_folder(jar: str) -> Path:
@@ -66,6 +62,15 @@ class Cluster:
         """Stop all of it."""
         subprocess.run([self.script, "down"], check=False, env=dict(self.start), timeout=START_S)
 
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Up within, down afterwards."""
+        try:
+            self.up()
+            yield self
+        finally:
+            self.down()
+
     def pid(self, name: str) -> int:
         """The process of this name: jobmanager, taskmanager-1, worker-pool-2, ..."""
         return int((self.folder / f"{name}.pid").read_text())
@@ -94,31 +99,30 @@ class FlinkCluster(Cluster):
         self.ask(f"/jobs/{job}?mode=cancel", "PATCH")
 
 
+def _environment(worker_environment: Mapping[str, str], pool_port: int) -> dict[str, str]:
+    """What the scripts of both kinds of cluster are given."""
+    own = {"WORKER_POOL_PORT": str(pool_port), "PYTHON": sys.executable, "PYTHONPATH": str(DEPLOY.parent)}
+    return {**os.environ, **worker_environment, **own}
+
+
 @contextmanager
 def running_flink(folder: Path, worker_environment: Mapping[str, str]) -> Iterator[FlinkCluster]:
     """deploy/flink/local_cluster.sh with two TaskManagers of one slot each, on free ports."""
     port, pool_port = free_port(), free_port()
     environment = {
-        **os.environ,
-        **worker_environment,
+        **_environment(worker_environment, pool_port),
         "FLINK_FOLDER": str(folder),
         "FLINK_PORT": str(port),
         "FLINK_RPC_PORT": str(free_port()),
-        "WORKER_POOL_PORT": str(pool_port),
         "SLOTS": "1",
-        "PYTHON": sys.executable,
-        "PYTHONPATH": str(DEPLOY.parent),
     }
     master = f"localhost:{port}"
     flags = ("--runner=FlinkRunner", f"--flink_master={master}", f"--environment_config=worker-pool:{pool_port}")
     servers = {JOB_SERVERS: str(job_server_folder(FLINK_JAR))}
     script = DEPLOY / "flink" / "local_cluster.sh"
     cluster = FlinkCluster(script, folder, flags, servers, environment, f"http://{master}")
-    try:
-        cluster.up()
+    with cluster.running():
         yield cluster
-    finally:
-        cluster.down()
 
 
 @contextmanager
@@ -126,14 +130,10 @@ def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
     """deploy/spark/local_cluster.sh on free ports."""
     port, pool_port = free_port(), free_port()
     environment = {
-        **os.environ,
-        **worker_environment,
+        **_environment(worker_environment, pool_port),
         "SPARK_FOLDER": str(folder),
         "SPARK_PORT": str(port),
         "SPARK_UI_PORT": str(free_port()),
-        "WORKER_POOL_PORT": str(pool_port),
-        "PYTHON": sys.executable,
-        "PYTHONPATH": str(DEPLOY.parent),
     }
     flags = (
         "--runner=SparkRunner",
@@ -142,11 +142,8 @@ def running_spark(folder: Path, worker_environment: Mapping[str, str]) -> Iterat
     )
     servers = {JOB_SERVERS: str(job_server_folder(SPARK_JAR))}
     cluster = Cluster(DEPLOY / "spark" / "local_cluster.sh", folder, flags, servers, environment)
-    try:
-        cluster.up()
+    with cluster.running():
         yield cluster
-    finally:
-        cluster.down()
 
 
 @contextmanager

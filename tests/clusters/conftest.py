@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import pytest
 
 from tests.clusters.clusters import (
-    CACHE,
     FLINK_JAR,
     SPARK_JAR,
     Cluster,
@@ -18,6 +17,7 @@ from tests.clusters.clusters import (
     running_spark,
 )
 from tests.fixtures.s3 import S3Server
+from tests.fixtures.tools import CACHE
 from tests.integration.conftest import ferry, fresh_ledger, module_ferry, proxied
 from tests.integration.ledger import Ledger
 

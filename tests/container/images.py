@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
+from tests.fixtures.tools import missing
 from tests.integration.ferry import Finished, until
 
 HERE = Path(__file__).parent
@@ -29,13 +29,9 @@ _PATIENCE_S = 120.0
 
 def need_builder() -> None:
     """Without root and the programs the tests are skipped by name; with CI=true they fail."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
-    if not missing and os.geteuid() == 0:
+    if all(shutil.which(name) for name in PROGRAMS) and os.geteuid() == 0:
         return
-    message = f"images are built by root with {', '.join(PROGRAMS)}: run ./run_nightly.sh as root"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    missing(f"images are built by root with {', '.join(PROGRAMS)}: run ./run_nightly.sh as root")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -16,6 +15,7 @@ from model.routing import MIB
 from options.parse import parse_run
 from storage.memory import WORKER_BASE_BYTES
 from tests.deploy.manifests import DRIVER_BYTES, REPOSITORY, bodies_bytes
+from tests.fixtures.tools import missing
 from transforms.context import transfer_limits
 
 UNITS = REPOSITORY / "deploy/systemd"
@@ -26,10 +26,7 @@ def analyze(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """`systemd-analyze`, which needs no systemd to run. Without it the test is skipped; with CI=true it fails."""
     program = shutil.which("systemd-analyze")
     if program is None:
-        message = "systemd-analyze is not installed: it comes with Debian's package systemd"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+        missing("systemd-analyze is not installed: it comes with Debian's package systemd")
     return subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
 
 
