@@ -18,7 +18,7 @@ import psutil
 
 from pipeline.clusters import JOB_SERVERS
 from tests.fixtures.servers import free_port
-from tests.fixtures.tools import CACHE, missing
+from tests.fixtures.tools import cache, missing
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 FLINK_JAR = "beam-flink-1.19-job-server.jar"
@@ -34,7 +34,7 @@ def need(what: str, *, there: bool) -> None:
 
 def job_server_folder(jar: str) -> Path:
     """The folder that holds a job server built by deploy/job-server/build.sh."""
-    folder = Path(os.environ.get(JOB_SERVERS) or CACHE / "job-servers")
+    folder = Path(os.environ.get(JOB_SERVERS) or cache() / "job-servers")
     need("java", there=shutil.which("java") is not None)
     need(f"{jar} (deploy/job-server/build.sh)", there=(folder / jar).exists())
     return folder

@@ -17,7 +17,7 @@ from tests.clusters.clusters import (
     running_spark,
 )
 from tests.fixtures.s3 import S3Server
-from tests.fixtures.tools import CACHE
+from tests.fixtures.tools import cache
 from tests.integration.conftest import ferry, fresh_ledger, module_ferry, proxied
 from tests.integration.ledger import Ledger
 
@@ -44,7 +44,7 @@ def worker_environment(minio: S3Server, cluster_ledger: Ledger) -> dict[str, str
 def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[FlinkCluster]:
     """A standalone Flink cluster of two TaskManagers with a slot and a Python worker each."""
     job_server_folder(FLINK_JAR)
-    need("Flink (deploy/flink/local_cluster.sh)", there=any((CACHE / "tools").glob("flink-*")))
+    need("Flink (deploy/flink/local_cluster.sh)", there=any((cache() / "tools").glob("flink-*")))
     with running_flink(tmp_path_factory.mktemp("flink"), worker_environment) as cluster:
         yield cluster
 
@@ -53,6 +53,6 @@ def flink(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str
 def spark(tmp_path_factory: pytest.TempPathFactory, worker_environment: dict[str, str]) -> Iterator[Cluster]:
     """A standalone Spark cluster: a master, a worker of two cores and a Python worker."""
     job_server_folder(SPARK_JAR)
-    need("Spark (deploy/spark/local_cluster.sh)", there=any((CACHE / "tools").glob("spark-*")))
+    need("Spark (deploy/spark/local_cluster.sh)", there=any((cache() / "tools").glob("spark-*")))
     with running_spark(tmp_path_factory.mktemp("spark"), worker_environment) as cluster:
         yield cluster

