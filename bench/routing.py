@@ -26,7 +26,7 @@ def route(manifest_path: str, workers: int, flags: Sequence[str]) -> dict[str, A
     with contextlib.ExitStack() as stack:
         nursery = stack.enter_context(Nursery()) if workers > 1 else None
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        from pipeline.preflight import Preflight  # noqa: PLC0415 - loads Beam, while the nursery does the same
+        from pipeline.preflight import Preflight  # noqa: PLC0415 - loads Beam, after the settings above
         from pipeline.runners import preset_of, run_graph  # noqa: PLC0415
         from pipeline.slices import plan_slices  # noqa: PLC0415
         from transforms.read_inventory import clear_spool  # noqa: PLC0415

@@ -134,3 +134,15 @@ def set_up_logging(level: str, redact: Callable[[str], str]) -> None:
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.DEBUG if debug else max(logging.WARNING, root.level))
     logging.getLogger(WORKER_LINES).setLevel(level)
+
+
+def set_down_logging() -> None:
+    """Undoes `set_up_logging`, and nothing is printed in its place: for a forked process that logs elsewhere.
+
+    A handler on the root keeps `logging.basicConfig`, which Beam calls, from adding one that prints.
+    """
+    root = logging.getLogger()
+    root.handlers[:] = [logging.NullHandler()]
+    root.setLevel(logging.WARNING)
+    for name in (*CHATTY, WORKER_LINES):
+        logging.getLogger(name).setLevel(logging.NOTSET)

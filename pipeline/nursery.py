@@ -1,7 +1,7 @@
-"""The nursery: one process that has imported everything once, and forks Beam's worker processes on request.
+"""The nursery: a process without threads that forks Beam's worker processes on request.
 
-Importing Beam takes more than a second of CPU a process. The driver starts the nursery first of all, so
-that it imports while the driver reads the manifest; workers then start at once, for every slice, and share
+Importing Beam takes more than a second of CPU. So it is imported once: by the driver, which forks the nursery
+from itself before it starts threads; workers are forked from the nursery at once, for every slice, and share
 the memory of what was imported. FnApiRunner starts a worker by a shell command: `ask_nursery.py`, which
 passes the worker's environment on and stands for it until it ends.
 """
@@ -9,6 +9,7 @@ passes the worker's environment on and stands for it until it ends.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import selectors
@@ -16,13 +17,15 @@ import shlex
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
+import traceback
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import NoReturn, Self
+
+from pipeline.logs import set_down_logging
 
 SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM})
 """What only the driver answers to: its workers drain on its word."""
@@ -40,18 +43,29 @@ _WARM = (
 class Nursery:
     """The driver's hold on its nursery. A context manager; leaving it ends every worker.
 
+    Made before this process has threads, for it forks; it imports what workers need first.
     `transport` names the one of `storage.transports` that the workers will use, if they use any.
     """
 
     def __init__(self, transport: str | None = None) -> None:
+        _import_all(transport)
         self._folder = tempfile.mkdtemp(prefix="s3ferry-")
         self._socket = str(Path(self._folder) / "nursery")
-        command = [sys.executable, "-m", "pipeline.nursery", self._socket, *([transport] if transport else [])]
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self._socket)
+        listener.listen(128)
+        # the nursery reads until this process is gone, however it ends
+        driver_gone, self._held = os.pipe()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE)
+            self._pid: int | None = os.fork()
+            if self._pid == 0:
+                os.close(self._held)
+                _be_nursery(listener, driver_gone)
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        listener.close()
+        os.close(driver_gone)
 
     @property
     def command(self) -> str:
@@ -61,9 +75,11 @@ class Nursery:
 
     def close(self) -> None:
         """End the nursery and its workers. May be called twice."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
-        self._process.wait()
+        if self._pid is None:
+            return
+        os.close(self._held)
+        os.waitpid(self._pid, 0)
+        self._pid = None
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -78,10 +94,9 @@ class Nursery:
 class _Server:
     """The nursery's own side: one thread, so that forking is safe."""
 
-    def __init__(self, path: str) -> None:
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(path)
-        self._listener.listen(128)
+    def __init__(self, listener: socket.socket, driver_gone: int) -> None:
+        self._listener = listener
+        self._driver_gone = driver_gone
         self._workers: dict[int, socket.socket] = {}
         self._ended, waker = os.pipe()
         os.set_blocking(waker, False)
@@ -91,11 +106,11 @@ class _Server:
     def serve(self) -> None:
         """Fork workers until the driver is gone, then end those that are left."""
         with selectors.DefaultSelector() as ready:
-            for source in (sys.stdin.fileno(), self._ended, self._listener):
+            for source in (self._driver_gone, self._ended, self._listener):
                 ready.register(source, selectors.EVENT_READ)
             while True:
                 for key, _ in ready.select():
-                    if key.fileobj == sys.stdin.fileno():
+                    if key.fileobj == self._driver_gone:
                         return self._kill(list(self._workers))
                     if key.fileobj == self._ended:
                         os.read(self._ended, 4096)
@@ -116,7 +131,7 @@ class _Server:
         ready.register(asking, selectors.EVENT_READ)
 
     def _become_worker(self, environment: dict[str, str], asking: socket.socket) -> None:
-        from pipeline import worker  # noqa: PLC0415 - imported before the fork
+        from apache_beam.runners.worker import sdk_worker_main  # noqa: PLC0415 - imported before the fork
 
         code = 1
         try:
@@ -126,7 +141,7 @@ class _Server:
             for other in (*self._workers.values(), asking):
                 other.close()
             os.environ.update(environment)
-            worker.main()
+            sdk_worker_main.main([])
             code = 0
         finally:
             os._exit(code)
@@ -148,27 +163,29 @@ class _Server:
                 os.kill(pid, signal.SIGKILL)
 
 
-def main() -> None:
-    """The nursery process: listen first, so that early requests wait, then import, then serve."""
-    server = _Server(sys.argv[1])
-    import importlib  # noqa: PLC0415
-    import logging  # noqa: PLC0415
-
-    # a handler on the root keeps Beam's imports from printing past the driver's log
-    logging.getLogger().addHandler(logging.NullHandler())
+def _import_all(transport: str | None) -> None:
     for name in _WARM:
         importlib.import_module(name)
-    from storage.transports import load_transport  # noqa: PLC0415
+    if transport is not None:
+        from storage.transports import load_transport  # noqa: PLC0415 - after what it is built on
 
-    for name in sys.argv[2:]:
-        load_transport(name)
-    # what is imported lives on: the collector need not walk it, nor unshare its pages in each worker
+        load_transport(transport)
+    # what is imported lives on: the collector need not walk it, nor unshare its pages in each process
     gc.collect()
     gc.freeze()
-    server.serve()
-    # nothing is left to do, and taking all the modules down would take its time
-    os._exit(0)
 
 
-if __name__ == "__main__":
-    main()
+def _be_nursery(listener: socket.socket, driver_gone: int) -> NoReturn:
+    code = 1
+    try:
+        # workers log to their runner, and what they might read belongs to the driver
+        set_down_logging()
+        with Path(os.devnull).open("rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        _Server(listener, driver_gone).serve()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        # the rest is the driver's to end
+        os._exit(code)

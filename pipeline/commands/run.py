@@ -1,4 +1,4 @@
-"""`s3ferry run` and `s3ferry verify`: starts the workers' nursery first of all, then loads and runs the driver."""
+"""`s3ferry run` and `s3ferry verify`: forks the workers' nursery first of all, then loads and runs the driver."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def execute(config: JobConfig) -> int:
         nursery = None
         if is_local(config) and worker_count(config) > 1:
             nursery = stack.enter_context(Nursery(config.copy.transport))
-        from pipeline.driver import drive  # noqa: PLC0415 - loads Beam, while the nursery does the same
+        from pipeline.driver import drive  # noqa: PLC0415 - loads Beam, which help and wrong flags do without
 
         return drive(config, nursery.command if nursery else None, began)
