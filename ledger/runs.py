@@ -145,7 +145,7 @@ def finish_run(
 
 
 def drop_history(conn: Connection, run_id: int) -> None:
-    """Drops a run's partitions of `attempts` and `destination_rows`. Repeatable.
+    """Drops a run's partitions of `attempts`, `destination_rows` and `claims`. Repeatable.
 
     Its row in `runs`, its counts and `objects` stay.
     Raises InvalidInput for a run that is still going. Waits at most 10 s for readers of `attempts`.
@@ -158,7 +158,8 @@ def drop_history(conn: Connection, run_id: int) -> None:
         ).fetchone()
         if running:
             raise InvalidInput(f"run {run_id} is still going: stop it first, with `s3ferry stop {run_id}`")
-        for name in (partition(run_id), sql.Identifier(f"destination_rows_{int(run_id)}")):
+        apart = (sql.Identifier(f"{table}_{int(run_id)}") for table in ("destination_rows", "claims"))
+        for name in (partition(run_id), *apart):
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
 
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ledger import accounting, destination_rows, leases, queries, runs
+from ledger import accounting, claims, destination_rows, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.leases import RunRef
@@ -200,6 +200,8 @@ class _Run:
         copies = self._config.verify is None
         if copies:
             _LOGGER.info("destination: %s", _words(destination_can))
+        if copies and self._manifest.keys_may_meet:
+            session.call(lambda conn: claims.make_room(conn, self._ref))
         slices = self._slices()
         job = JobContext(
             config=self._sharing(slices),

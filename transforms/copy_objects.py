@@ -20,7 +20,7 @@ from storage.copier import CopyMode, ObjectCopy
 from storage.limits import body_cost
 from storage.server_copy import copy_on_server
 from transforms.context import JobContext
-from transforms.records import unread_record
+from transforms.records import OTHER_OBJECT, unread_record
 from transforms.worker import Worker
 from transforms.worker_dofn import EngineDoFn
 
@@ -116,7 +116,7 @@ def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, k
     """
     source = (recorded.source_bucket, recorded.source_key, recorded.source_version)
     if source != (ref.bucket, ref.key, ref.version_id):
-        return unread_record(job, ref, kind, Status.FAILED, "another object of this run has this destination key")
+        return unread_record(job, ref, kind, Status.FAILED, OTHER_OBJECT)
     same_row = (recorded.file_number, recorded.row_number) == (ref.file_number, ref.row_number)
     return recorded._replace(
         file_number=ref.file_number,

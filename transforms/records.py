@@ -9,6 +9,8 @@ from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from transforms.context import JobContext
 
+OTHER_OBJECT = "another object of this run has this destination key"
+
 
 def unread_record(job: JobContext, ref: ObjectRef, kind: SizeClass, status: Status, error: str) -> IntegrityRecord:
     """The record of `ref` that ends now with `status`; `error` says why in one line."""

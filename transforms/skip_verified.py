@@ -1,5 +1,8 @@
 """SkipVerified: objects an earlier run proved, and that have not changed since, end here as SKIPPED.
 
+Where rows of a run may hold several objects for one destination key, the first to come here has it and
+the others end as FAILED: nothing is written over what the run proves.
+
 One ledger query per batch of about a thousand. An object is skipped when its source row is the one
 that was copied, its destination evidence is the best this endpoint gives (any proof, for an object
 adopted from another tool), and, where every destination object is to be looked at, a HEAD finds it
@@ -14,13 +17,15 @@ from typing import Any
 
 import apache_beam as beam
 
-from ledger import queries
+from ledger import claims, queries
 from model.errors import TransferError
 from model.objects import ObjectRef
+from model.records import DeadLetter
 from model.routing import size_class
 from model.status import Status
 from storage.checksums import etag_of
 from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
+from transforms.records import OTHER_OBJECT
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
@@ -46,15 +51,29 @@ class _SkipFn(WorkerDoFn):
     def start_bundle(self) -> None:
         super().start_bundle()
         self._tallies = TallyBook()
+        self._tickets: list[Any] = []
 
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         policy = self._job.config.copy
+        if self._job.manifest.keys_may_meet:
+            element = self._claimed(element)
         if policy.recopy:
             yield from element
         elif policy.retry_failed:
             yield from self._unfinished(element)
         else:
             yield from self._not_proven(element)
+
+    def _claimed(self, element: list[ObjectRef]) -> list[ObjectRef]:
+        """Those whose destination key is theirs."""
+        job = self._job
+        late = self.worker.ledger.call(lambda conn: claims.claim(conn, job.run, element))
+        if late:
+            ordered = [ref for ref in element if ref in late]
+            self._tickets.append(self.worker.ledger.write_dead_letters([_letter(job, ref) for ref in ordered]))
+            for ref in ordered:
+                self._end(ref, Status.FAILED)
+        return [ref for ref in element if ref not in late]
 
     def _unfinished(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         """What earlier runs left undone; the others are SKIPPED where proven, else EXCLUDED."""
@@ -90,6 +109,8 @@ class _SkipFn(WorkerDoFn):
         self.worker.pass_over(1)
 
     def finish_bundle(self) -> Iterator[Any]:
+        for ticket in self._tickets:
+            ticket.wait()
         yield from self._tallies.close_tagged()
 
     async def _still_there(self, claims: list[tuple[ObjectRef, queries.VerifiedRow]]) -> set[ObjectRef]:
@@ -122,6 +143,11 @@ class _SkipFn(WorkerDoFn):
         except TransferError:
             return False
         return etag_of(headers) == row.destination_etag
+
+
+def _letter(job: JobContext, ref: ObjectRef) -> DeadLetter:
+    text = f"{ref.bucket}/{ref.key} -> {job.config.destination.bucket}/{ref.destination_key}"
+    return DeadLetter(ref.file_number, ref.row_number, Status.FAILED, OTHER_OBJECT, text)
 
 
 def _unchanged(ref: ObjectRef, row: queries.VerifiedRow) -> bool:

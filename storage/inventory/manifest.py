@@ -60,6 +60,15 @@ class Manifest:
     members: tuple[Manifest, ...] = ()
     """The manifests this one joins, each with its share of `files`; () for one as it was read."""
 
+    @property
+    def keys_may_meet(self) -> bool:
+        """Whether two objects of its rows may be copied to one key: rows of several buckets, or of several versions.
+
+        An inventory of one bucket has one current version of a key; other lists name what they like.
+        """
+        buckets = {member.source_bucket for member in self.members or (self,)}
+        return len(buckets) > 1 or None in buckets
+
     def of(self, file_number: int) -> Manifest:
         """The manifest that says how that file is written: this one, or the member the file is of."""
         for member in self.members:
