@@ -66,7 +66,7 @@ def write_counts(
     if unknown:
         raise ValueError(f"rows were read from input files {sorted(unknown)}, which are not among the slice's files")
     key = (ref.run_id, slice_number)
-    with fenced(conn, ref), conn.cursor() as cursor:
+    with fenced(conn, ref, after_release=True), conn.cursor() as cursor:
         cursor.execute("DELETE FROM manifest_files WHERE run_id = %s AND slice = %s", key)
         cursor.execute("DELETE FROM manifest_counts WHERE run_id = %s AND slice = %s", key)
         cursor.executemany(

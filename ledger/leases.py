@@ -73,14 +73,21 @@ class Claim(Enum):
 
 
 @contextmanager
-def fenced(conn: Connection, ref: RunRef, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> Iterator[Connection]:
-    """A transaction that can only commit while `ref` has not been fenced off; raises LeaseLost otherwise.
+def fenced(
+    conn: Connection,
+    ref: RunRef,
+    statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    *,
+    after_release: bool = False,
+) -> Iterator[Connection]:
+    """A transaction that can only commit while `ref` holds its lease; raises LeaseLost otherwise.
 
-    An expired lease nobody took over is still this run's. The time-outs of `connect.transaction` hold.
+    An expired lease nobody took over is still this run's. A released one is not, except `after_release`: for what
+    ends a run and may have to be said again. The time-outs of `connect.transaction` hold.
     """
     with conn.transaction():
         row = conn.execute(
-            "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
+            "SELECT expires_at IS NULL, set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
             " FROM leases WHERE job = %s AND run_id = %s AND fence = %s FOR KEY SHARE",
             (
                 f"{statement_timeout_s * 1000:.0f}ms",
@@ -92,6 +99,8 @@ def fenced(conn: Connection, ref: RunRef, statement_timeout_s: float = STATEMENT
         ).fetchone()
         if row is None:
             raise _lost(ref)
+        if row[0] and not after_release:
+            raise LeaseLost(ended_line(ref))
         yield conn
 
 
@@ -113,11 +122,14 @@ def renew(conn: Connection, ref: RunRef, ttl_s: float) -> Renewal:
 
 
 def release(conn: Connection, ref: RunRef) -> None:
-    """Frees the job and its destination for the next run; repeatable, and nothing at all once fenced off."""
-    conn.execute(
-        "UPDATE leases SET expires_at = NULL WHERE job = %s AND run_id = %s AND fence = %s",
-        (ref.job, ref.run_id, ref.fence),
-    )
+    """Frees the job and its destination for the next run; repeatable, and nothing at all once fenced off.
+
+    Waits for what is being written under the lease; nothing is afterwards.
+    """
+    mine = (ref.job, ref.run_id, ref.fence)
+    with conn.transaction():
+        conn.execute("SELECT FROM leases WHERE job = %s AND run_id = %s AND fence = %s FOR UPDATE", mine)
+        conn.execute("UPDATE leases SET expires_at = NULL WHERE job = %s AND run_id = %s AND fence = %s", mine)
 
 
 def lock_rivals(conn: Connection, job: str, endpoint: str, bucket: str, prefix: str) -> list[Rival]:
@@ -208,6 +220,11 @@ def _rival(conn: Connection, row: TupleRow) -> Rival:
         live=live,
         workers=tuple(identity_from_json(process) for (process,) in workers),
     )
+
+
+def ended_line(ref: RunRef) -> str:
+    """What is said to whoever goes on under a lease that was released."""
+    return f"run {ref.run_id} of job {ref.job} has ended: nothing more is written under it"
 
 
 def _lost(ref: RunRef) -> LeaseLost:

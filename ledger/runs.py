@@ -136,7 +136,7 @@ def finish_run(
 
     The lease stays until `release`. Raises LeaseLost once another run has taken over.
     """
-    with fenced(conn, ref):
+    with fenced(conn, ref, after_release=True):
         conn.execute(
             "UPDATE runs SET outcome = %s, exit_code = %s, summary = %s, error = %s,"
             " finished_at = coalesce(finished_at, clock_timestamp()) WHERE run_id = %s",

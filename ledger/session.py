@@ -23,7 +23,7 @@ from ledger.buffer import Entry, Pending, Ticket, WriteBuffer
 from ledger.connect import Connection, connect, transaction
 from ledger.errors import loses_connection, unavailable
 from ledger.heartbeat import beat
-from ledger.leases import RunRef
+from ledger.leases import RunRef, ended_line
 from ledger.objects import Merge, RowOutcome
 from ledger.process import this_process
 from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing, repeat
@@ -172,7 +172,7 @@ class LedgerSession:
         return repeat(self._dsn, f"run {self._ref.run_id} {self._worker_id}", bounded, self._retry_for_s)
 
     def require_lease(self) -> None:
-        """Raises LeaseLost once the lease was not renewed for half its TTL, else what ended the session.
+        """Raises LeaseLost once the lease was released, or not renewed for half its TTL, else what ended the session.
 
         To be asked before every effect outside the ledger: a process that was stopped for a while looks here first,
         whatever its threads wake up to.
@@ -181,6 +181,8 @@ class LedgerSession:
             raise self._failure
         if self._is_late():
             raise self._too_late()
+        if not self._renewing:
+            raise LeaseLost(ended_line(self._ref))
 
     def report(self, counters: Mapping[str, int]) -> None:
         """Sets the counters that heartbeats leave in `workers`; looked at with each, so they may go on counting."""

@@ -35,6 +35,7 @@ from pipeline.commands.dsn import named_dsn
 from pipeline.export.run_files import EXTRA, RESTORE, RETRY, export_dead, require_folder
 from pipeline.failures import failure_in
 from pipeline.graph import build_loading, build_pipeline
+from pipeline.nursery import Nursery
 from pipeline.preflight import Preflight, job_id
 from pipeline.report import Summary, publish_summary, render_table
 from pipeline.runners import GraphThread, preset_of, run_graph
@@ -54,10 +55,10 @@ _SAMPLE = 100
 """HEADs that tell whether the destination still holds what earlier runs verified."""
 
 
-def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
+def drive(config: JobConfig, nursery: Nursery | None, began: float) -> int:
     """Run the job and return the exit code. Raises InvalidInput, RunBroken and LeaseHeld.
 
-    `worker_command` starts one local worker process; None runs the graph in this one, or on a cluster.
+    `nursery` starts local worker processes; None runs the graph in this one, or on a cluster.
     `began` is when the command started, by `time.monotonic`.
     """
     dsn = named_dsn()
@@ -74,7 +75,7 @@ def drive(config: JobConfig, worker_command: str | None, began: float) -> int:
         ref = runs.start_run(dsn, start, holder=_holder(config))
         _LOGGER.info("run %d (%s) of job %s: %s", ref.run_id, _kind(config), ref.job, manifest.uri)
         inputs = _Inputs(manifest, source_buckets[0], destination_manifest, preset.named(f"s3ferry-run-{ref.run_id}"))
-        return _Run(config, inputs, ref, dsn, preflight, worker_command, began).execute()
+        return _Run(config, inputs, ref, dsn, preflight, nursery, began).execute()
     finally:
         preflight.close()
 
@@ -98,7 +99,7 @@ class _Run:
         ref: RunRef,
         dsn: str,
         preflight: Preflight,
-        worker_command: str | None,
+        nursery: Nursery | None,
         began: float,
     ) -> None:
         self._config = config
@@ -109,7 +110,8 @@ class _Run:
         self._ref = ref
         self._dsn = dsn
         self._preflight = preflight
-        self._worker_command = worker_command
+        self._nursery = nursery
+        self._worker_command = nursery.command if nursery else None
         self._began = began
         self._stopped: str | None = None
         self._signalled = False
@@ -117,12 +119,34 @@ class _Run:
         self._bad_files = 0
 
     def execute(self) -> int:
+        # the lease is renewed until the run is closed, however long accounting takes
+        with self._session() as session:
+            error = self._carry_out(session)
+            if error is None and self._config.run.detach and self._stopped is None:
+                sys.stdout.write(f"run {self._ref.run_id}\n")
+                return Exit.OK
+            if isinstance(error, LeaseLost | LedgerUnavailable):
+                raise error
+            if error is not None:
+                _LOGGER.error("%s", error)
+            if self._nursery is not None:
+                # whatever they are at, they are gone before the next run may start
+                self._nursery.close()
+            summary = self._account(session, error)
+        summary = dataclasses.replace(summary, records_digest=self._seal())
+        summary, failure = self._export(summary)
+        self._report(summary)
+        if failure is not None:
+            raise failure
+        return summary.exit_code or Exit.OK
+
+    def _carry_out(self, session: LedgerSession) -> S3ferryError | None:
+        """Plan and act; what went wrong, if anything did."""
         error: S3ferryError | None = None
-        detach = self._config.run.detach
         spool_dir = self._config.inventory.spool_dir
         clear_spool(spool_dir, self._ref, others=True)
         try:
-            with self._session() as session, self._signals(session):
+            with self._signals(session):
                 job, slices = self._plan(session)
                 self._act(session, job, slices)
         except S3ferryError as caught:
@@ -131,21 +155,9 @@ class _Run:
             error = RunBroken(f"unexpected {type(caught).__name__}: {caught}")
             _LOGGER.debug("traceback", exc_info=caught)
         finally:
-            if error is not None or not detach:
+            if error is not None or not self._config.run.detach:
                 clear_spool(spool_dir, self._ref, others=False)
-        if error is None and detach and self._stopped is None:
-            sys.stdout.write(f"run {self._ref.run_id}\n")
-            return Exit.OK
-        if isinstance(error, LeaseLost | LedgerUnavailable):
-            raise error
-        if error is not None:
-            _LOGGER.error("%s", error)
-        summary = dataclasses.replace(self._account(error), records_digest=self._seal())
-        summary, failure = self._export(summary)
-        self._report(summary)
-        if failure is not None:
-            raise failure
-        return summary.exit_code or Exit.OK
+        return error
 
     def _session(self) -> LedgerSession:
         ledger = self._config.ledger
@@ -299,9 +311,9 @@ class _Run:
 
     # account
 
-    def _account(self, error: S3ferryError | None) -> Summary:
+    def _account(self, session: LedgerSession, error: S3ferryError | None) -> Summary:
         """Count, reconcile and close the run; repeatable."""
-        return repeat(self._dsn, f"run {self._ref.run_id} account", lambda conn: self._close(conn, error))
+        return session.call_apart(lambda conn: self._close(conn, error))
 
     def _close(self, conn: Connection, error: S3ferryError | None) -> Summary:
         counts = tuple(Count(*count) for count in accounting.summary_counts(conn, self._ref.run_id))

@@ -25,4 +25,4 @@ def execute(config: JobConfig) -> int:
             nursery = stack.enter_context(Nursery(config.copy.transport))
         from pipeline.driver import drive  # noqa: PLC0415 - loads Beam, which help and wrong flags do without
 
-        return drive(config, nursery.command if nursery else None, began)
+        return drive(config, nursery, began)

@@ -16,7 +16,7 @@ def test_a_second_run_of_the_job_or_below_its_prefix_is_refused_and_names_the_fi
     proxy, target = proxied(minio), new_bucket(minio)
     scene = stocked(minio, new_bucket(minio), small_objects(5))
     manifest = scene.inventory()
-    user = ferry(proxy.server, proxy.server, ledger, "--workers=1")
+    user = ferry(proxy.server, proxy.server, ledger, "--workers=1", "--idle_timeout=300")
     proxy.rule, opened = gate(lambda request: request.bucket == target and request.method == "PUT", 0)
     first = user.start(manifest, f"s3://{target}/below/")
     first.until(lambda: len(proxy.writes(target)) == len(scene.keys), "the first run has sent all it has")

@@ -181,6 +181,28 @@ def test_a_late_renewal_does_not_bring_a_released_lease_back(dsn: str, ref: RunR
     start_run(dsn, a_run())
 
 
+def test_nothing_is_written_under_a_released_lease_but_how_the_run_ended(ref: RunRef, conn: Connection) -> None:
+    finish_run(conn, ref, Outcome.SUCCEEDED, 0, {})
+    release(conn, ref)
+    with pytest.raises(LeaseLost, match="has ended"), fenced(conn, ref):
+        pass
+    finish_run(conn, ref, Outcome.FAILED, 1, {})
+    assert run_status(conn, ref.run_id).outcome is Outcome.FAILED
+
+
+def test_a_release_waits_for_a_write_under_way(dsn: str, ref: RunRef, conn: Connection) -> None:
+    def let_go() -> None:
+        with connect(dsn, "driver") as own:
+            release(own, ref)
+
+    with ThreadPoolExecutor(1) as pool, connect(dsn, "watcher") as watcher:
+        with fenced(conn, ref):
+            releasing = pool.submit(let_go)
+            while not watcher.execute("SELECT 1 FROM pg_locks WHERE NOT granted").fetchone():
+                assert not releasing.done()
+        releasing.result()
+
+
 def test_a_take_over_waits_for_a_write_under_way(dsn: str, ref: RunRef, conn: Connection) -> None:
     expire(conn)
     with ThreadPoolExecutor(1) as pool:

@@ -15,7 +15,7 @@ from ledger.queries import finished_in_run, progress
 from ledger.runs import Outcome, finish_run, request_stop
 from ledger.session import LedgerSession
 from ledger.uploads import adopt_upload, parts_of
-from model.errors import RunBroken
+from model.errors import LeaseLost, RunBroken
 from model.records import DeadLetter, PartRecord
 from model.status import Status
 from tests.ledger.examples import a_record, an_upload, statuses
@@ -113,6 +113,19 @@ def test_a_released_run_does_not_alarm_its_workers(dsn: str, ref: RunRef, conn: 
         threading.Event().wait(0.5)
     assert lost == []
     assert conn.execute("SELECT expires_at FROM leases").fetchone() == (None,)
+
+
+def test_nothing_is_done_or_written_under_a_released_lease(dsn: str, ref: RunRef, conn: Connection) -> None:
+    session = open_session(dsn, ref, lease_ttl_s=0.6)
+    session.require_lease()
+    release(conn, ref)
+    until(lambda: not session._renewing)
+    with pytest.raises(LeaseLost, match="has ended"):
+        session.require_lease()
+    session.write([a_record()])
+    with pytest.raises(LeaseLost, match="has ended"):
+        session.close()
+    assert conn.execute("SELECT count(*) FROM attempts").fetchone() == (0,)
 
 
 def test_a_writer_waits_while_four_batches_are_waiting(dsn: str, ref: RunRef, conn: Connection) -> None:
