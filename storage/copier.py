@@ -44,6 +44,7 @@ from storage.client import S3Client
 from storage.config import Capabilities, TransferLimits
 from storage.limits import Rate
 from storage.metadata import carried_headers
+from storage.pace import Pace
 from storage.retry import repeated
 from storage.signing import UNSIGNED, UNSIGNED_TRAILER
 from storage.tee import framed, framed_length, framed_whole, tee, trailer_headers
@@ -96,6 +97,7 @@ class CopyContext:
     limits: TransferLimits
     requests: Rate
     bytes: Rate
+    pace: Pace = field(default_factory=Pace)
     plans: BodyPlans = field(init=False)
     """How bodies are hashed and sent; follows from rules and destination."""
 
@@ -274,7 +276,7 @@ class ObjectCopy:
             body = await reply.read_all()
         if len(body) != ref.size:
             raise Transient(f"source: {len(body)} of {ref.size} bytes arrived")
-        digests.update(body)
+        await self._context.pace.update(digests, body)
         return body
 
     async def _copy_streamed(self) -> None:
@@ -285,7 +287,7 @@ class ObjectCopy:
         await self._begin()
         async with open_source(self._context, self._ref) as reply:
             digests = self._plan(reply)
-            body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, self._approve)
+            body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, self._approve, context.pace)
             headers = carried_headers(self._source_headers)
             length, payload = ref.size, UNSIGNED
             if context.destination_can.trailing_checksum:

@@ -64,7 +64,7 @@ class _PartCopy:
                 raise SourceChanged(
                     f"source: part {part.number} has {reply.headers.get('content-length')} bytes, not {part.length}"
                 )
-            body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, approve)
+            body: AsyncIterator[Buffer] = tee(reply, digests, context.limits.window_bytes, approve, context.pace)
             length, payload, headers = part.length, UNSIGNED, {}
             if trailing:
                 body = framed(body, digests)

@@ -10,14 +10,17 @@ from collections.abc import AsyncIterator, Callable
 
 from model.errors import Transient
 from storage.checksums import CRC64NVME, Digests
+from storage.pace import Pace
 from storage.transport import Broken, Buffer, Reply
 
 _TRAILER = b"x-amz-checksum-crc64nvme:"
 _CRC64_BASE64_LENGTH = 12
 
 
-async def tee(reply: Reply, digests: Digests, window: int, approve: Callable[[], None]) -> AsyncIterator[Buffer]:
-    """The body of `reply` in pieces of exactly `window` bytes but for the last.
+async def tee(
+    reply: Reply, digests: Digests, window: int, approve: Callable[[], None], pace: Pace
+) -> AsyncIterator[Buffer]:
+    """The body of `reply` in pieces of exactly `window` bytes but for the last, hashed at `pace`.
 
     Raises Transient where the source breaks off: inside an upload it must not pass for the upload's own trouble.
     """
@@ -25,7 +28,7 @@ async def tee(reply: Reply, digests: Digests, window: int, approve: Callable[[],
     if held is None:
         approve()
     while held is not None:
-        digests.update(held)
+        await pace.update(digests, held)
         following = await _read(reply, window)
         if following is None:
             approve()

@@ -233,7 +233,7 @@ class ObjectVerification:
         """Hash a body a window at a time."""
         await self._context.bytes.take(self._ref.size)
         while (piece := await reply.read(self._context.limits.window_bytes)) is not None:
-            digests.update(piece)
+            await self._context.pace.update(digests, piece)
         if digests.length != self._ref.size:
             raise Transient(f"{digests.length} of {self._ref.size} bytes arrived")
 

@@ -56,7 +56,7 @@ async def read_back(context: CopyContext, key: str, name: str) -> Digests:
         found = Digests(frozenset({name}))
         async with context.destination.get(bucket, key, checksum_mode=False) as reply:
             while (piece := await reply.read(window)) is not None:
-                found.update(piece)
+                await context.pace.update(found, piece)
         return found
 
     return await repeated(read, context.limits.attempts)

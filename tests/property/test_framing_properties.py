@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from model.errors import Mismatch, Transient
 from storage.checksums import CRC64NVME, SHA256, Digests, combine_crc64nvme
+from storage.pace import Pace
 from storage.tee import framed, framed_length, framed_whole, tee
 from storage.transport import Broken, Buffer
 
@@ -52,7 +53,7 @@ async def collect(pieces: object) -> list[bytes]:
 @given(BODIES, WINDOWS)
 def test_the_tee_passes_every_byte_on_in_whole_windows_and_hashes_it(body: bytes, window: int) -> None:
     digests = Digests(frozenset({SHA256}))
-    pieces = asyncio.run(collect(tee(Body(body), digests, window, nothing)))
+    pieces = asyncio.run(collect(tee(Body(body), digests, window, nothing, Pace())))
     assert b"".join(pieces) == body
     assert all(len(piece) == window for piece in pieces[:-1])
     assert digests.raw(SHA256) == hashlib.sha256(body).digest()
@@ -67,7 +68,7 @@ def test_the_last_window_is_held_until_it_is_approved(body: bytes, window: int) 
         raise Mismatch("no")
 
     async def main() -> None:
-        async for piece in tee(Body(body), digests, window, refuse):
+        async for piece in tee(Body(body), digests, window, refuse, Pace()):
             passed.append(bytes(piece))
 
     with pytest.raises(Mismatch):
@@ -82,13 +83,13 @@ def test_a_reply_that_breaks_off_is_the_sources_trouble(body: bytes, window: int
     cut = data.draw(st.integers(0, len(body) - 1))
     digests = Digests(frozenset({SHA256}))
     with pytest.raises(Transient, match="source"):
-        asyncio.run(collect(tee(Body(body, cut), digests, window, nothing)))
+        asyncio.run(collect(tee(Body(body, cut), digests, window, nothing, Pace())))
 
 
 @given(BODIES, WINDOWS)
 def test_a_frame_is_as_long_as_announced_and_holds_the_body_and_its_crc(body: bytes, window: int) -> None:
     digests = Digests(frozenset({CRC64NVME}))
-    wire = b"".join(asyncio.run(collect(framed(tee(Body(body), digests, window, nothing), digests))))
+    wire = b"".join(asyncio.run(collect(framed(tee(Body(body), digests, window, nothing, Pace()), digests))))
     assert len(wire) == framed_length(len(body), window)
     found, trailer = unframed(wire)
     assert found == body
@@ -98,7 +99,7 @@ def test_a_frame_is_as_long_as_announced_and_holds_the_body_and_its_crc(body: by
 @given(BODIES)
 def test_a_body_framed_whole_is_what_its_stream_of_one_window_would_be(body: bytes) -> None:
     digests = Digests(frozenset({CRC64NVME}))
-    stream = framed(tee(Body(body), digests, 5_000, nothing), digests)
+    stream = framed(tee(Body(body), digests, 5_000, nothing, Pace()), digests)
     assert b"".join(asyncio.run(collect(stream))) == framed_whole(memoryview(body), digests)
 
 

@@ -17,6 +17,7 @@ from model.status import DestinationEvidence, Grade, SourceEvidence, Status
 from storage.checksums import CRC32C, CRC64NVME, MD5, SHA256, Digests
 from storage.config import Capabilities, TransferLimits
 from storage.copier import CopyContext
+from storage.pace import Pace
 from storage.transport import Buffer
 from tests.fixtures.s3 import S3Server
 from tests.storage.fault_proxy import FaultProxy, Passing, fault_proxy, flip_sent_byte, lose_answer
@@ -313,6 +314,26 @@ class TestTheLoop:
         record, _ = ferry.copy_by_parts(context, ref)
         assert record.destination_evidence is DestinationEvidence.READBACK
         assert (sum(hashed), max(hashed)) == (2 * size, self.LIMITS.window_bytes)
+
+    @pytest.mark.parametrize("copy", ["in one piece", "streamed", "by parts"])
+    def test_what_is_hashed_of_bodies_is_hashed_at_the_loops_pace(
+        self, ferry: Ferry, pair: Pair, monkeypatch: pytest.MonkeyPatch, hashed: list[int], copy: str
+    ) -> None:
+        size = {"in one piece": 64 * 1024, "streamed": STREAMED, "by parts": PART + 1}[copy]
+        paced: list[int] = []
+        update = Pace.update
+
+        async def spy(pace: Pace, digests: Digests, data: Buffer) -> None:
+            paced.append(len(data))
+            await update(pace, digests, data)
+
+        monkeypatch.setattr(Pace, "update", spy)
+        ref = put(pair.client, pair.source_bucket, "k", body_of("k", size))
+        context = self.context(ferry, pair, evidence=Grade.READBACK)
+        hashed.clear()
+        copied = ferry.copy_by_parts(context, ref)[0] if copy == "by parts" else ferry.copy(context, ref)[0]
+        assert copied.destination_evidence is DestinationEvidence.READBACK
+        assert (sum(paced), paced) == (2 * size, hashed)
 
     def test_the_pieces_sent_are_those_hashed_and_their_frame(
         self, ferry: Ferry, pair: Pair, monkeypatch: pytest.MonkeyPatch
