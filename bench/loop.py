@@ -100,7 +100,8 @@ class _Loop:
         )
         if work.ca_bundle:
             builder = builder.add_root_certificate_pem(Path(work.ca_bundle).read_bytes())
-        self._client = builder.build()
+        # two, as any client has that copies from one endpoint to another
+        self._source, self._destination = builder.build(), builder.build()
 
     async def copy_from(self, numbers: Iterator[int]) -> None:
         """Copies one object after the other until there are none left."""
@@ -109,7 +110,7 @@ class _Loop:
 
     async def _copy(self, key: str) -> None:
         source, destination = f"/source/{key}", f"/destination/{key}"
-        request = self._client.get(self._endpoint + source).headers(self._signed("GET", source, {}, EMPTY_SHA256))
+        request = self._source.get(self._endpoint + source).headers(self._signed("GET", source, {}, EMPTY_SHA256))
         response = await request.build().send()
         etag = response.headers["etag"].strip('"')
         body = memoryview(await response.bytes())
@@ -120,7 +121,7 @@ class _Loop:
         if md5 != etag or len(body) != self._size:
             raise RuntimeError(f"{key}: the bytes read are not the object's")
         headers = self._signed("PUT", destination, {"x-amz-checksum-crc64nvme": crc}, sha256)
-        request = self._client.put(self._endpoint + destination).headers(headers).body_bytes(body)
+        request = self._destination.put(self._endpoint + destination).headers(headers).body_bytes(body)
         response = await request.build().send()
         self._expect(response.status, "PUT")
 
@@ -150,7 +151,8 @@ class _Loop:
         return signed
 
     async def close(self) -> None:
-        await self._client.close()
+        for client in (self._source, self._destination):
+            await client.close()
 
 
 def run(works: list[Work]) -> list[Figures]:

@@ -26,11 +26,8 @@ def select(result: Mapping[str, Any], **wanted: Any) -> list[Row]:
 
 
 def start_up(result: Mapping[str, Any], run: Row, field: str) -> float:
-    """`field` of the runs over a few objects that belong to `run`, on average: same round, scheme, tool, workers.
-
-    Latency makes no difference to what they cost, so those of all latencies count.
-    """
-    same = {name: run[name] for name in ("round", "scheme", "tool", "workers")}
+    """`field` of the runs over a few objects that belong to `run`, on average: all else as there."""
+    same = {name: run[name] for name in ("round", "scheme", "latency_ms", "tool", "workers")}
     return mean(float(idle[field]) for idle in select(result, **same, count=result["few"]))
 
 

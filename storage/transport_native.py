@@ -147,7 +147,11 @@ class NativeTransport:
             connection.abort()
             return
         connection.idle_since = time.monotonic()
-        self._idle.setdefault(connection.origin, deque()).append(connection)
+        waiting = self._idle.setdefault(connection.origin, deque())
+        waiting.append(connection)
+        # those of a burst, which nobody takes again: the oldest stand first
+        while connection.idle_since - waiting[0].idle_since > _IDLE_CONNECTION_S:
+            waiting.popleft().abort()
 
     async def connect(self, scheme: str, host: str) -> Connection:
         """A new connection. Raises NotSent."""

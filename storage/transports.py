@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
+from storage.config import StoreConfig
 from storage.transport import Transport
+from storage.transport_verbatim import VerbatimTransport
 
 
 class MakeTransport(Protocol):
@@ -42,6 +44,33 @@ TRANSPORTS: Mapping[str, Callable[[], MakeTransport]] = {
 """What loads each implementation."""
 VERBATIM = frozenset({"native"})
 """Those that keep every byte of a path and of a header value, and so carry every request there is."""
+
+
+class Transports(NamedTuple):
+    """How one endpoint is reached: the fast way, and the one that keeps every byte of a request."""
+
+    fast: Transport
+    careful: Transport
+
+
+def make_transports(store: StoreConfig) -> Transports:
+    """Those of one endpoint; errors as `load_transport`."""
+    settings: dict[str, Any] = {
+        "connect_timeout_s": store.connect_timeout_s,
+        "idle_timeout_s": store.idle_timeout_s,
+        "ca_bundle": store.ca_bundle,
+    }
+    fast = make_transport(store.transport, **settings)
+    return Transports(fast, fast if store.transport in VERBATIM else VerbatimTransport(**settings))
+
+
+def may_share(one: StoreConfig, other: StoreConfig) -> bool:
+    """Whether both endpoints are reached alike, so that two that are one share its connections."""
+    return _wire(one) == _wire(other)
+
+
+def _wire(store: StoreConfig) -> tuple[str, float, float, str | None]:
+    return store.transport, store.connect_timeout_s, store.idle_timeout_s, store.ca_bundle
 
 
 def load_transport(name: str) -> MakeTransport:

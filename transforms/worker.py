@@ -35,8 +35,7 @@ from storage.limits import Admission, EndpointLimit, Rate
 from storage.memory import keep_freed_memory, spare_collector
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
-from storage.transport_verbatim import VerbatimTransport
-from storage.transports import VERBATIM, make_transport
+from storage.transports import Transports, make_transports, may_share
 from transforms.context import JobContext, evidence_grade, kept_digests, store_config, transfer_limits
 
 MAX_FAILURES = "max_failures"
@@ -75,9 +74,11 @@ class Worker:
             endpoint_limits,
         )
         self.engine = Engine()
-        source, self.source_control = open_client(store_config(config.source, config), endpoint_limits[0])
+        stores = store_config(config.source, config), store_config(config.destination_endpoint, config)
+        transports = make_transports(stores[0])
+        source, self.source_control = open_client(stores[0], endpoint_limits[0], transports=transports)
         destination, control = open_client(
-            store_config(config.destination_endpoint, config), endpoint_limits[1], self._permit
+            stores[1], endpoint_limits[1], self._permit, transports if may_share(*stores) else None
         )
         self.copies = CopyContext(
             source=source,
@@ -199,18 +200,15 @@ def merge_of(config: JobConfig) -> Merge:
     return Merge.ADOPTIONS if config.verify.adopt else Merge.FINDINGS
 
 
-def open_client(store: StoreConfig, limit: EndpointLimit, permit: Permit = always) -> tuple[S3Client, Any]:
-    """The data-plane client and the boto3 client of one endpoint; `permit` as in `S3Client`."""
+def open_client(
+    store: StoreConfig, limit: EndpointLimit, permit: Permit = always, transports: Transports | None = None
+) -> tuple[S3Client, Any]:
+    """The data-plane client and the boto3 client of one endpoint; `permit` as in `S3Client`, `transports` its own
+    unless they are given."""
     session = make_session(store)
     control = make_control_client(store, session, permit)
     signer = Signer(session, region_of(store, session), store.side)
-    timeouts: dict[str, Any] = {
-        "connect_timeout_s": store.connect_timeout_s,
-        "idle_timeout_s": store.idle_timeout_s,
-        "ca_bundle": store.ca_bundle,
-    }
-    fast = make_transport(store.transport, **timeouts)
-    careful = fast if store.transport in VERBATIM else VerbatimTransport(**timeouts)
+    fast, careful = transports or make_transports(store)
     return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit, permit), control
 
 

@@ -176,6 +176,22 @@ def test_an_idle_connection_holds_no_body(server: ScriptedServer, run: Run) -> N
     assert run(with_transport(held)) == 0
 
 
+def test_connections_of_a_burst_are_closed_once_nobody_has_used_them_for_long(
+    server: ScriptedServer, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.transport_native._IDLE_CONNECTION_S", 0.2)
+
+    async def work(transport: NativeTransport) -> list[bool]:
+        burst = [await transport.connect("http", server.url.removeprefix("http://")) for _ in range(3)]
+        for connection in burst:
+            transport.keep(connection)
+        await asyncio.sleep(0.3)
+        transport.keep(await transport.connect("http", server.url.removeprefix("http://")))
+        return [connection.is_open for connection in burst]
+
+    assert run(with_transport(work)) == [False] * 3
+
+
 def test_close_ends_what_is_under_way(server: ScriptedServer, run: Run) -> None:
     server.fallback = lambda exchange: exchange.wait_for_client_to_leave()
 

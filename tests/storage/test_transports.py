@@ -10,7 +10,7 @@ import pytest
 from options.config import CopyPolicy
 from options.copying import TRANSPORT
 from storage.config import StoreConfig
-from storage.transports import TRANSPORTS, load_transport
+from storage.transports import TRANSPORTS, load_transport, may_share
 
 LOADED = """
 import sys
@@ -29,6 +29,13 @@ def loaded(*names: str) -> list[str]:
 
 def test_the_flag_offers_every_transport_there_is() -> None:
     assert tuple(TRANSPORTS) == TRANSPORT
+
+
+def test_sides_that_are_reached_alike_share_their_connections() -> None:
+    source = StoreConfig("source", endpoint_url="http://one", region="here")
+    assert may_share(source, StoreConfig("destination", endpoint_url="http://two", profile="other"))
+    for other in ({"ca_bundle": "own.pem"}, {"idle_timeout_s": 1.0}, {"transport": "aiohttp"}):
+        assert not may_share(source, StoreConfig("destination", **other))
 
 
 def test_the_default_is_the_same_for_a_job_and_an_endpoint() -> None:
