@@ -187,6 +187,7 @@ def test_connections_of_a_burst_are_closed_once_nobody_has_used_them_for_long(
             transport.keep(connection)
         await asyncio.sleep(0.3)
         transport.keep(await transport.connect("http", server.url.removeprefix("http://")))
+        await asyncio.sleep(0.1)
         return [connection.is_open for connection in burst]
 
     assert run(with_transport(work)) == [False] * 3
