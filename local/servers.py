@@ -23,7 +23,7 @@ from model.errors import InvalidInput, S3ferryError
 
 def main(argv: list[str] | None = None) -> int:
     """Serves until it is told to stop: 0; 2 when the folder is in use already, 3 when the servers do not start."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     folder = arguments.data.expanduser().resolve()
     with exit_on_signals():
         try:
@@ -57,7 +57,8 @@ def _told(file: Path, stocked: Stocked) -> Iterator[Path]:
         file.unlink()
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """The flags of `python -m local.servers`."""
     parser = argparse.ArgumentParser(
         prog="python -m local.servers",
         allow_abbrev=False,
