@@ -59,19 +59,19 @@ def _told(file: Path, stocked: Stocked) -> Iterator[Path]:
 
 def parser() -> argparse.ArgumentParser:
     """The flags of `python -m local.servers`."""
-    parser = argparse.ArgumentParser(
+    flags = argparse.ArgumentParser(
         prog="python -m local.servers",
         allow_abbrev=False,
         description="Keeps an embedded S3 and an embedded PostgreSQL running, with objects and their inventory.",
     )
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier call left")
-    parser.add_argument(
+    flags.add_argument("--fresh", action="store_true", help="forget what an earlier call left")
+    flags.add_argument(
         "--format", choices=("csv", "parquet", "orc"), default="csv", help="format of the inventory (default: csv)"
     )
-    parser.add_argument(
+    flags.add_argument(
         "--data", type=Path, default=data_folder() / "servers", metavar="DIR", help="folder that keeps the data"
     )
-    return parser
+    return flags
 
 
 if __name__ == "__main__":
