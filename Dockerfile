@@ -1,7 +1,8 @@
 # s3ferry as container images. A plain build makes the last target, `job`: docker run IMAGE run --manifest=… …
 # `--target=worker` makes the pool of Beam's Python workers that goes beside a TaskManager or a Spark worker.
 # BASE is any image with Python >= 3.11 and its venv module: also a plain Debian bookworm with python3 and python3-venv.
-ARG BASE=python:3.11-slim
+# Debian bookworm has the Java that docs/container.md adds to the job's image.
+ARG BASE=python:3.11.15-slim-bookworm
 
 FROM ${BASE} AS build
 ARG SETUPTOOLS=82.0.0

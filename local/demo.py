@@ -7,28 +7,18 @@ user would, and shows one row of the ledger. Its data are kept: a second call fi
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from local.child import exit_on_signals, run_child
+from local.embedded import JOB, alone, forget, running_stocked, say
 from local.folders import data_folder
-from local.postgres import running_postgres
-from local.s3_process import running_s3
-from local.stock import DESTINATION, stock
 from local.workload import WorkObject, demonstration
 from model.errors import InvalidInput, S3ferryError
-
-REGION = "us-east-1"
-ACCESS_KEY, SECRET_KEY = "embedded-access-key", "embedded-secret-key"
-JOB = "demo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +36,13 @@ def main(argv: list[str] | None = None) -> int:
     folder = arguments.data.expanduser().resolve()
     with exit_on_signals():
         try:
-            with _alone(folder):
+            with alone(folder):
                 if arguments.fresh:
                     forget(folder)
                 return demonstrate(Demonstration(arguments.format, folder, tuple(flags)), demonstration())
         except S3ferryError as error:
             print(f"s3ferry: {error}", file=sys.stderr)
             return 2 if isinstance(error, InvalidInput) else 3
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Two servers on one folder would overwrite each other's index."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidInput(
-                f"a demonstration is running in {folder} already: wait, or name another --data"
-            ) from None
-        yield
-
-
-def forget(folder: Path) -> None:
-    """Removes what demonstrations left in `folder`, and nothing else. May be repeated."""
-    for name in ("s3", "postgres"):
-        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -94,58 +64,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def demonstrate(wanted: Demonstration, objects: Sequence[WorkObject]) -> int:
     """Starts both servers, makes `objects` and their inventory, runs the job and stops everything; its exit code."""
-    with ExitStack() as stack:
-        _say(f"Data are kept in {wanted.folder} (--fresh starts over).")
-        url = stack.enter_context(running_s3(wanted.folder / "s3"))
-        dsn = stack.enter_context(running_postgres(wanted.folder / "postgres"))
-        _say(f"Embedded S3 at {url}; the ledger is the embedded PostgreSQL in {wanted.folder / 'postgres'}.")
-        client = _client(url)
-        manifest = stock(client, client, wanted.format, objects)
-        command = [sys.executable, "-m", "pipeline.main", "run", *_run_flags(url, manifest), *wanted.flags]
-        _say(f"s3ferry {' '.join(command[3:])}")
+    with running_stocked(wanted.folder, wanted.format, objects) as stocked:
+        command = [sys.executable, "-m", "pipeline.main", "run", *stocked.flags, *wanted.flags]
+        say(f"s3ferry {' '.join(command[3:])}")
         started = time.monotonic()
-        code = run_child(command, {**os.environ, **_credentials(), "LEDGER_DSN": dsn})
-        _say(f"\nThe job took {time.monotonic() - started:.1f} s and ended with exit code {code}.")
-        _show_ledger_row(dsn)
+        code = run_child(command, {**os.environ, **stocked.environment})
+        say(f"\nThe job took {time.monotonic() - started:.1f} s and ended with exit code {code}.")
+        _show_ledger_row(stocked.dsn)
     return code
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _client(url: str) -> Any:
-    import boto3  # noqa: PLC0415
-    from botocore.config import Config  # noqa: PLC0415
-
-    return boto3.client(
-        "s3",
-        endpoint_url=url,
-        aws_access_key_id=ACCESS_KEY,
-        aws_secret_access_key=SECRET_KEY,
-        region_name=REGION,
-        config=Config(
-            s3={"addressing_style": "path"}, max_pool_connections=16, request_checksum_calculation="when_required"
-        ),
-    )
-
-
-def _run_flags(url: str, manifest: str) -> list[str]:
-    return [
-        f"--manifest={manifest}",
-        f"--destination=s3://{DESTINATION}",
-        f"--source_endpoint_url={url}",
-        f"--destination_endpoint_url={url}",
-        f"--job={JOB}",
-    ]
-
-
-def _credentials() -> dict[str, str]:
-    return {
-        f"{side}_AWS_{name}": value
-        for side in ("SOURCE", "DESTINATION")
-        for name, value in (("ACCESS_KEY_ID", ACCESS_KEY), ("SECRET_ACCESS_KEY", SECRET_KEY), ("REGION", REGION))
-    }
 
 
 def _show_ledger_row(dsn: str) -> None:
@@ -160,12 +86,12 @@ def _show_ledger_row(dsn: str) -> None:
     except psycopg.errors.UndefinedTable:
         row = None
     if row is None:
-        _say("The ledger has no row of this job yet.")
+        say("The ledger has no row of this job yet.")
         return
-    _say("One row of the ledger (table objects):")
+    say("One row of the ledger (table objects):")
     width = max(map(len, row))
     for name, value in row.items():
-        _say(f"  {name:<{width}}  {'' if value is None else value}")
+        say(f"  {name:<{width}}  {'' if value is None else value}")
 
 
 if __name__ == "__main__":

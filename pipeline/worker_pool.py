@@ -22,6 +22,8 @@ from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 _LOGGER = logging.getLogger("s3ferry")
 _CALLS = 16
 _PATIENCE_S = 10.0
+# gRPC's own way would let two pools share one port, and a runner find now the one and now the other
+_OPTIONS = [("grpc.so_reuseport", 0)]
 # Steps are imported one after the other here: concurrent bundles that import Beam's parts for the first time
 # may see half of one.
 _WORKER = (
@@ -88,7 +90,7 @@ def main() -> None:
     address = parser.parse_args().address
     # Beam has set up the root logger at its import
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", force=True)
-    pool, server, ended = WorkerPool(), grpc.server(ThreadPoolExecutor(_CALLS)), threading.Event()
+    pool, server, ended = WorkerPool(), grpc.server(ThreadPoolExecutor(_CALLS), options=_OPTIONS), threading.Event()
     beam_fn_api_pb2_grpc.add_BeamFnExternalWorkerPoolServicer_to_server(pool, server)
     try:
         server.add_insecure_port(address)

@@ -20,7 +20,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../processes.sh"
 
 version=1.19.3
-folder=${FLINK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/flink}
+folder=$(realpath -m "${FLINK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/flink}")
 port=${FLINK_PORT:-8081}
 rpc_port=${FLINK_RPC_PORT:-6123}
 pool_port=${WORKER_POOL_PORT:-50000}
@@ -50,7 +50,7 @@ parameters() {
 start_java() {
   local name=$1 class=$2 lines jvm dynamic
   mapfile -t lines < <(parameters "$3")
-  [ ${#lines[@]} -eq 2 ] || fail "Flink does not take $folder/conf/config.yaml"
+  [ ${#lines[@]} -eq 2 ] || give_up "Flink does not take $folder/conf/config.yaml"
   read -ra jvm <<<"${lines[0]}"
   read -ra dynamic <<<"${lines[1]}"
   if [ -n "${hosts:-}" ]; then jvm+=("-Djdk.net.hosts.file=$hosts"); fi
@@ -103,9 +103,15 @@ PROPERTIES
 }
 
 up() {
+  local number names
   command -v java >/dev/null || fail "java is not installed; Flink $version needs Java 11 or 17"
   "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
     || fail "$python has no s3ferry: set PYTHON to that of the environment it is installed in"
+  need_port jobmanager localhost "$port" FLINK_PORT
+  need_port jobmanager localhost "$rpc_port" FLINK_RPC_PORT
+  for number in $(seq "$task_managers"); do
+    need_port "worker-pool-$number" "127.0.1.$number" "$pool_port" WORKER_POOL_PORT
+  done
   install_tools "$here/tools.txt" "$python" flink
   configure
   start_java jobmanager org.apache.flink.runtime.entrypoint.StandaloneSessionClusterEntrypoint GET_JM_RESOURCE_PARAMS
@@ -116,21 +122,33 @@ up() {
     hosts=$folder/conf/hosts-$number start_java "taskmanager-$number" \
       org.apache.flink.runtime.taskexecutor.TaskManagerRunner GET_TM_RESOURCE_PARAMS
   done
-  for _ in $(seq 120); do
-    if [ "$(asked "$port" overview taskmanagers)" -ge "$task_managers" ]; then
-      echo "Flink $version runs with $task_managers TaskManagers: http://localhost:$port"
-      echo "s3ferry run --runner=FlinkRunner --flink_master=localhost:$port --environment_config=worker-pool:$pool_port \\"
-      echo "  --manifest=s3://… --destination=s3://…"
-      return
-    fi
-    sleep 0.5
+  mapfile -t names < <(names)
+  await lacks "${names[@]}"
+  echo "Flink $version runs with $task_managers TaskManagers: http://localhost:$port"
+  echo "s3ferry run --runner=FlinkRunner --flink_master=localhost:$port --environment_config=worker-pool:$pool_port \\"
+  echo "  --manifest=s3://… --destination=s3://…"
+}
+
+# names: of all processes of the cluster, one a line.
+names() {
+  echo jobmanager
+  seq -f 'taskmanager-%g' "$task_managers"
+  seq -f 'worker-pool-%g' "$task_managers"
+}
+
+# lacks: what is still missing.
+lacks() {
+  local number
+  listens jobmanager "$port" || { echo "jobmanager does not listen on port $port" && return; }
+  for number in $(seq "$task_managers"); do
+    listens "worker-pool-$number" "$pool_port" || { echo "worker-pool-$number does not listen on port $pool_port" && return; }
   done
-  fail "the TaskManagers did not register within a minute; see $folder/*.log and $folder/*.out"
+  [ "$(asked "$port" overview taskmanagers)" -ge "$task_managers" ] || echo "not all TaskManagers have registered"
 }
 
 status() {
   local name missing=0
-  for name in jobmanager $(seq -f 'taskmanager-%g' "$task_managers") $(seq -f 'worker-pool-%g' "$task_managers"); do
+  for name in $(names); do
     if is_running "$name"; then echo "$name runs, pid $(cat "$folder/$name.pid")"; else
       echo "$name does not run"
       missing=1

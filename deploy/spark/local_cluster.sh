@@ -18,7 +18,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/../processes.sh"
 
 version=3.5.0
-folder=${SPARK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/spark}
+folder=$(realpath -m "${SPARK_FOLDER:-${XDG_STATE_HOME:-$HOME/.local/state}/s3ferry/spark}")
 port=${SPARK_PORT:-7077}
 ui_port=${SPARK_UI_PORT:-8080}
 pool_port=${WORKER_POOL_PORT:-50000}
@@ -31,6 +31,10 @@ up() {
   command -v java >/dev/null || fail "java is not installed; Spark $version needs Java 11 or 17"
   "$python" -c 'import pipeline.main, apache_beam' 2>/dev/null \
     || fail "$python has no s3ferry: set PYTHON to that of the environment it is installed in"
+  # Spark itself would take the next one, where nobody looks for it
+  need_port master localhost "$port" SPARK_PORT
+  need_port master localhost "$ui_port" SPARK_UI_PORT
+  need_port worker-pool-1 127.0.0.1 "$pool_port" WORKER_POOL_PORT
   install_tools "$here/tools.txt" "$python" spark
   mkdir -p "$folder/work"
   start master bash "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.master.Master \
@@ -38,16 +42,18 @@ up() {
   start worker bash "$SPARK_HOME/bin/spark-class" org.apache.spark.deploy.worker.Worker --host localhost \
     --webui-port 0 --cores "$cores" --memory "${WORKER_MEMORY:-2g}" --work-dir "$folder/work" "spark://localhost:$port"
   start worker-pool-1 "$python" -m pipeline.worker_pool "--address=127.0.0.1:$pool_port"
-  for _ in $(seq 120); do
-    if [ "$(asked "$ui_port" json/ aliveworkers)" -ge 1 ]; then
-      echo "Spark $version runs with a worker of $cores cores: http://localhost:$ui_port"
-      echo "s3ferry run --runner=SparkRunner --spark_master_url=spark://localhost:$port \\"
-      echo "  --environment_config=localhost:$pool_port --manifest=s3://… --destination=s3://…"
-      return
-    fi
-    sleep 0.5
-  done
-  fail "the worker did not register within a minute; see $folder/*.out"
+  await lacks master worker worker-pool-1
+  echo "Spark $version runs with a worker of $cores cores: http://localhost:$ui_port"
+  echo "s3ferry run --runner=SparkRunner --spark_master_url=spark://localhost:$port \\"
+  echo "  --environment_config=localhost:$pool_port --manifest=s3://… --destination=s3://…"
+}
+
+# lacks: what is still missing.
+lacks() {
+  listens master "$port" || { echo "master does not listen on port $port" && return; }
+  listens master "$ui_port" || { echo "master does not listen on port $ui_port" && return; }
+  listens worker-pool-1 "$pool_port" || { echo "worker-pool-1 does not listen on port $pool_port" && return; }
+  [ "$(asked "$ui_port" json/ aliveworkers)" -ge 1 ] || echo "the worker has not registered"
 }
 
 case ${1:-} in

@@ -8,6 +8,7 @@ from model.version import VERSION
 from tests.container.images import REPOSITORY
 
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()
+GUIDE = (REPOSITORY / "docs/container.md").read_text()
 IGNORED = (REPOSITORY / ".dockerignore").read_text().splitlines()
 
 
@@ -24,3 +25,14 @@ def test_every_package_is_sent_to_the_build_and_nothing_else_is() -> None:
 
 def test_the_last_target_is_the_job() -> None:
     assert re.findall(r"^FROM .* AS (\w+)$", DOCKERFILE, re.MULTILINE)[-1] == "job"
+
+
+def test_the_base_is_a_patch_release_of_python_on_the_debian_that_has_java_17() -> None:
+    [base] = re.findall(r"^ARG BASE=(.+)$", DOCKERFILE, re.MULTILINE)
+    assert re.fullmatch(r"python:3\.\d+\.\d+-slim-bookworm", base)
+    assert "apt-get install -y --no-install-recommends openjdk-17-jre-headless" in GUIDE
+
+
+def test_the_guide_names_the_base_of_the_dockerfile_and_no_other() -> None:
+    bases = re.findall(r"^ARG BASE=(.+)$", DOCKERFILE, re.MULTILINE)
+    assert set(re.findall(r"python:[\w.-]*\w", GUIDE)) == set(bases)

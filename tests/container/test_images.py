@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 
 import pytest
 
@@ -11,9 +13,18 @@ from tests.container.images import REPOSITORY, Image
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
+ROOMS = ("options", "model", "storage", "ledger", "transforms", "pipeline", "local")
 UNWANTED = ("pip", "pip3", "gcc", "cc", "g++", "make", "git", "curl", "wget")
 MOST_BYTES = 560_000_000
 """Of what is added to BASE; Beam, pyarrow and numpy are most of it."""
+_OWNERS = """
+import json
+from importlib.metadata import distribution, packages_distributions
+
+owners = packages_distributions()
+ours = distribution("s3ferry").read_text("top_level.txt").split()
+print(json.dumps({name: sorted(set(owners[name])) for name in ours}))
+"""
 
 
 @pytest.fixture(params=["job_image", "worker_image"])
@@ -51,6 +62,13 @@ def test_every_package_is_pinned(image: Image) -> None:
     pinned = {line.lower() for line in (REPOSITORY / "constraints.txt").read_text().splitlines()}
     assert len(installed) > 20
     assert installed - pinned == {f"s3ferry=={VERSION}"}
+
+
+def test_no_other_package_of_the_workers_uses_a_top_level_name_of_this_one(worker_image: Image) -> None:
+    asked = worker_image.call(command=["python", "-c", _OWNERS])
+    owners = json.loads(asked.stdout)
+    assert owners == {name: ["s3ferry"] for name in ROOMS}, asked.stderr
+    assert owners.keys() & sys.stdlib_module_names == set()
 
 
 def test_the_program_is_small(image: Image) -> None:

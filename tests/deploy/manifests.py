@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import zipfile
 from collections.abc import Iterator
@@ -24,6 +25,9 @@ DRIVER_BYTES = 400 * MIB
 """What a driver takes for a slice of 500,000 rows (docs/performance.md)."""
 POOL_BYTES = 250 * MIB
 """An interpreter with the job imported, which no worker of a pool shares with another."""
+MERGE_BY_NAME = "kubernetes.operator.pod-template.merge-arrays-by-name"
+MAIN_CONTAINER = "flink-main-container"
+"""Flink's own container in the pods that the operator makes."""
 _DEFINITION = "META-INF/fabric8/flinkdeployments.flink.apache.org-v1.yml"
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNITS = {"Ki": 1024, "Mi": MIB, "Gi": 1024 * MIB}
@@ -52,13 +56,42 @@ def found(folder: Path, kind: str) -> Document:
 
 
 def pod_templates(document: Document) -> Iterator[Document]:
-    """Every pod template of a document; a FlinkDeployment's are partial, and laid over its common one."""
+    """Every pod template of a document; of a FlinkDeployment those that its operator makes of the partial ones."""
     spec = document.get("spec", {})
     if document["kind"] == "CronJob":
         yield spec["jobTemplate"]["spec"]["template"]
     if document["kind"] == "FlinkDeployment":
-        yield spec["podTemplate"]
-        yield spec["taskManager"]["podTemplate"]
+        by_name = spec["flinkConfiguration"].get(MERGE_BY_NAME) == "true"
+        for role in ("jobManager", "taskManager"):
+            template = _merged(spec["podTemplate"], spec[role].get("podTemplate", {}), by_name)
+            if MAIN_CONTAINER not in [one["name"] for one in template["spec"]["containers"]]:
+                template["spec"]["containers"].append({"name": MAIN_CONTAINER})
+            yield template
+
+
+def _merged(base: Document, over: Document, by_name: bool) -> Document:
+    """`over` laid over `base`, as the operator does it (its guide, "Pod template", and FlinkUtils of 1.10)."""
+    result = copy.deepcopy(base)
+    for field, value in over.items():
+        below = result.get(field)
+        if isinstance(below, list) and isinstance(value, list):
+            result[field] = _merged_list(below, value, by_name)
+        elif isinstance(below, dict) and isinstance(value, dict):
+            result[field] = _merged(below, value, by_name)
+        else:
+            result[field] = copy.deepcopy(value)
+    return result
+
+
+def _merged_list(base: list[Any], over: list[Any], by_name: bool) -> list[Any]:
+    if by_name and all(isinstance(one, dict) and "name" in one for one in (*base, *over)):
+        named = {one["name"]: one for one in base}
+        for one in over:
+            named[one["name"]] = _merged(named.get(one["name"], {}), one, by_name)
+        return list(named.values())
+    # plain values stay as they are below; objects are merged by their position
+    common = [_merged(a, b, by_name) if isinstance(a, dict) else a for a, b in zip(base, over, strict=False)]
+    return [*common, *base[len(over) :], *over[len(base) :]]
 
 
 def containers(document: Document) -> Iterator[Document]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from tests.deploy.manifests import (
     DRIVER_BYTES,
     FOLDERS,
     KUBERNETES,
+    MAIN_CONTAINER,
+    MERGE_BY_NAME,
     POOL_BYTES,
+    Document,
     bodies_bytes,
     container,
     containers,
@@ -134,19 +138,45 @@ def test_a_pod_in_the_place_of_a_killed_one_waits_for_its_lease(folder: Path) ->
     assert ledger.lease_wait_s > ledger.lease_ttl_s
 
 
+def unconfined(document: Document) -> list[str]:
+    """Names of the containers of a document that the Pod Security Standard `restricted` does not let in."""
+    names = []
+    for template in pod_templates(document):
+        pod = template["spec"].get("securityContext", {})
+        held = pod.get("runAsNonRoot") is True and pod.get("seccompProfile") == {"type": "RuntimeDefault"}
+        for one in (*template["spec"].get("initContainers", ()), *template["spec"]["containers"]):
+            own = one.get("securityContext", {})
+            bare = own.get("capabilities") == {"drop": ["ALL"]} and own.get("allowPrivilegeEscalation") is False
+            if not (held and bare) or own.get("runAsNonRoot") is False or own.get("runAsUser") == 0:
+                names.append(one["name"])
+    return names
+
+
 @by_folder
-def test_every_pod_is_confined(folder: Path) -> None:
+def test_every_container_of_every_pod_is_confined(folder: Path) -> None:
+    assert [name for document in rendered(folder) for name in unconfined(document)] == []
+
+
+@by_folder
+def test_no_container_but_flinks_own_may_write_to_its_root(folder: Path) -> None:
     for document in rendered(folder):
-        common = [template["spec"].get("securityContext", {}) for template in pod_templates(document)][:1]
-        for pod in common:
-            assert pod["runAsNonRoot"] is True
-            assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
         for one in containers(document):
-            context = one["securityContext"]
-            assert context["allowPrivilegeEscalation"] is False
-            assert context["capabilities"] == {"drop": ["ALL"]}
             # the main container of Flink's own image writes its configuration
-            assert context.get("readOnlyRootFilesystem") or one["name"] == "flink-main-container"
+            assert one["name"] == MAIN_CONTAINER or one["securityContext"].get("readOnlyRootFilesystem")
+
+
+def test_a_task_managers_pod_holds_flink_and_the_pool_and_a_job_managers_flink_alone() -> None:
+    names = [
+        [one["name"] for one in template["spec"]["containers"]]
+        for template in pod_templates(found(FLINK, "FlinkDeployment"))
+    ]
+    assert names == [[MAIN_CONTAINER], [MAIN_CONTAINER, "worker-pool"]]
+
+
+def test_merged_by_position_flinks_container_would_lose_its_confinement() -> None:
+    cluster = copy.deepcopy(found(FLINK, "FlinkDeployment"))
+    del cluster["spec"]["flinkConfiguration"][MERGE_BY_NAME]
+    assert unconfined(cluster) == [MAIN_CONTAINER]
 
 
 @pytest.mark.parametrize(

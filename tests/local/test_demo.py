@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from local.demo import Demonstration, demonstrate, forget, main
+from local.demo import Demonstration, demonstrate, main
+from local.embedded import forget
 from local.workload import WorkObject, awkward, with_metadata
 
 FEW = [*awkward(), *with_metadata(), WorkObject("plain", 100_000)]
