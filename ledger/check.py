@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from ledger import accounting
 from ledger.accounting import Gap
+from ledger.agreement import disagreement
 from ledger.connect import Connection
 from ledger.digest import ENCODINGS, RecordsDigest, records_digest, stored_digest
 from ledger.exports import has_history, snapshot
 from ledger.leases import RunRef
-from ledger.rows import COLUMNS
-from ledger.runs import partition, run_status
+from ledger.runs import run_status
 from model.errors import InvalidInput
 from model.outcome import Outcome
-
-EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """What was compared. `stored` is None for a run that was never closed, `found` where its history was dropped.
 
-    `gaps` are rows counted against rows held. `others` are destination keys whose row of `objects`, last written by
-    this run, is not the run's own record: the first few, and how many there are.
+    `gaps` are rows counted against rows held. `others` is how many destination keys of the run have a row of `objects`
+    that is not what the records say, or none; `examples` are the first few.
     """
 
     stored: RecordsDigest | None
@@ -56,27 +52,4 @@ def check_run(conn: Connection, run_id: int) -> Check:
             return Check(stored, None)
         found = records_digest(conn, run_id, stored.encoding)
         gaps = () if found == stored else tuple(accounting.reconcile(conn, RunRef(run.job, run_id, 0)))
-        others, examples = _others(conn, run.job, run_id)
-        return Check(stored, found, gaps, others, examples)
-
-
-def _others(conn: Connection, job: str, run_id: int) -> tuple[int, tuple[str, ...]]:
-    def columns(table: str) -> sql.Composed:
-        return sql.SQL(", ").join(sql.Identifier(table, name) for name in COLUMNS)
-
-    row = conn.execute(
-        sql.SQL(
-            "SELECT count(*), (array_agg(shown.destination_key ORDER BY shown.destination_key))[1:{examples}]"
-            " FROM objects AS shown LEFT JOIN {partition} AS record"
-            " ON record.run_id = shown.run_id AND record.destination_key = shown.destination_key"
-            " WHERE shown.job = {job} AND shown.run_id = {run} AND ({shown}) IS DISTINCT FROM ({record})"
-        ).format(
-            examples=sql.Literal(EXAMPLES),
-            partition=partition(run_id),
-            job=sql.Literal(job),
-            run=sql.Literal(run_id),
-            shown=columns("shown"),
-            record=columns("record"),
-        )
-    ).fetchone()
-    return (row[0], tuple(row[1] or ())) if row else (0, ())
+        return Check(stored, found, gaps, *disagreement(conn, run))
