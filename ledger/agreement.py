@@ -30,8 +30,9 @@ SELECT coalesce(shown.destination_key, mine.destination_key) AS key, shown.run_i
   CASE
     WHEN shown.destination_key IS NULL THEN CASE WHEN {is_finding} AND NOT {adopts} THEN 'fine' ELSE 'off' END
     WHEN shown.run_id < {run} THEN CASE
-      WHEN {is_finding}
-        OR shown.status IN ('MISMATCH', 'DESTINATION_GONE') AND mine.status NOT IN ('VERIFIED', 'COPIED') THEN 'fine'
+      WHEN {is_finding} AND mine.status NOT IN ('MISMATCH', 'DESTINATION_GONE') THEN 'fine'
+      WHEN NOT {is_finding} AND mine.status NOT IN ('VERIFIED', 'COPIED')
+        AND shown.status IN ('MISMATCH', 'DESTINATION_GONE') THEN 'fine'
       ELSE 'off' END
     WHEN writer.run_id IS NULL THEN 'off'
     WHEN writer.run_id = ANY({dropped}) THEN 'fine'

@@ -76,19 +76,17 @@ class Claim(Enum):
 def fenced(conn: Connection, ref: RunRef, statement_timeout_s: float = STATEMENT_TIMEOUT_S) -> Iterator[Connection]:
     """A transaction that can only commit while `ref` has not been fenced off; raises LeaseLost otherwise.
 
-    An expired lease nobody took over is still this run's. The time-outs of `connect.transaction` hold.
+    An expired lease nobody took over is still this run's. The time-outs of `connect.transaction` hold, but none is
+    longer than a third of the lease's TTL: who waits longer for a statement cannot renew in time.
     """
     with conn.transaction():
         row = conn.execute(
-            "SELECT set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
-            " FROM leases WHERE job = %s AND run_id = %s AND fence = %s FOR KEY SHARE",
-            (
-                f"{statement_timeout_s * 1000:.0f}ms",
-                f"{statement_timeout_s * 500:.0f}ms",
-                ref.job,
-                ref.run_id,
-                ref.fence,
-            ),
+            "SELECT set_config('statement_timeout', (1000 * seconds)::bigint || 'ms', true),"
+            " set_config('lock_timeout', (500 * seconds)::bigint || 'ms', true)"
+            " FROM (SELECT CASE WHEN expires_at - renewed_at >= interval '1 second'"
+            " THEN least(%(most)s, extract(epoch FROM expires_at - renewed_at) / 3) ELSE %(most)s END AS seconds"
+            " FROM leases WHERE job = %(job)s AND run_id = %(run)s AND fence = %(fence)s FOR KEY SHARE) AS held",
+            {"most": statement_timeout_s, "job": ref.job, "run": ref.run_id, "fence": ref.fence},
         ).fetchone()
         if row is None:
             raise _lost(ref)

@@ -202,6 +202,15 @@ def test_a_row_given_back_to_an_earlier_run_is_found(run: Run, copied: int, conn
     assert named(check_run(conn, later)) == (False, key(0))
 
 
+@pytest.mark.parametrize("status", [Status.MISMATCH, Status.DESTINATION_GONE])
+def test_a_finding_that_was_undone_is_found(run: Run, copied: int, conn: Connection, status: Status) -> None:
+    conn.execute("CREATE TEMPORARY TABLE before AS SELECT * FROM objects")
+    found = run(a_record(0, status=status, **NONE), merge=Merge.FINDINGS)
+    conn.execute("DELETE FROM objects; INSERT INTO objects SELECT * FROM before")
+
+    assert named(check_run(conn, found)) == (False, key(0))
+
+
 def test_what_a_dropped_run_told_is_not_missed(run: Run, copied: int, conn: Connection) -> None:
     found, later = looked(run), tried(run)
     drop_history(conn, copied)
