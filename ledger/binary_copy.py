@@ -19,6 +19,7 @@ from psycopg import sql
 from ledger.connect import Connection
 from ledger.rows import COLUMNS, TYPES, storable
 from model.records import IntegrityRecord
+from model.status import Status
 
 _Encode = Callable[[Collection[Any]], Iterable[bytes]]
 
@@ -61,14 +62,34 @@ def encoded(records: Sequence[IntegrityRecord]) -> Iterator[list[bytes]]:
         yield list(map(b"".join, zip(*fields, strict=True)))
 
 
+def with_verified(
+    run_id: int, records: Sequence[IntegrityRecord], chunks: Iterable[Sequence[bytes]]
+) -> Iterator[list[bytes]]:
+    """The `encoded` rows of `records`, each with its VERIFIED_COLUMNS behind it."""
+    [run] = _bigints([run_id])
+    for place, rows in enumerate(chunks):
+        chunk = records[place * _CHUNK_ROWS :][: len(rows)]
+        times = _times(record.finished_at for record in chunk)
+        proven = (record.status == Status.VERIFIED for record in chunk)
+        yield [
+            row + (run + time if done else _NULL + _NULL) for row, time, done in zip(rows, times, proven, strict=True)
+        ]
+
+
 def copy_in(
-    conn: Connection, table: sql.Identifier, constants: Mapping[str, str | int], chunks: Iterable[Sequence[bytes]]
+    conn: Connection,
+    table: sql.Identifier,
+    constants: Mapping[str, str | int],
+    chunks: Iterable[Sequence[bytes]],
+    more: Sequence[str] = (),
 ) -> None:
     """COPY of `encoded` rows into `table`, each behind the same `constants`: text, or bigint, by column.
 
+    `more` are columns that the rows have behind those of COLUMNS.
+
     Within the caller's transaction, which an error spoils. Raises psycopg errors, and what `chunks` raises.
     """
-    names = [sql.Identifier(name) for name in (*constants, *COLUMNS)]
+    names = [sql.Identifier(name) for name in (*constants, *COLUMNS, *more)]
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(table, sql.SQL(", ").join(names))
     head = _COUNT(len(names)) + b"".join(map(_constant, constants.values()))
     try:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from psycopg import sql
-
 from ledger import accounting
 from ledger.accounting import Gap
+from ledger.agreement import disagreement
 from ledger.connect import Connection
 from ledger.digest import ENCODINGS, RecordsDigest, records_digest, stored_digest
 from ledger.exports import has_history, snapshot
 from ledger.leases import RunRef
-from ledger.rows import COLUMNS
-from ledger.runs import partition, run_status
+from ledger.runs import run_status
 from model.errors import InvalidInput
 from model.outcome import Outcome
 
-EXAMPLES = 3
+_CLOSED = frozenset(Outcome) - {Outcome.RUNNING, Outcome.ABANDONED}
+"""How runs stand that closed themselves: nothing more is written under them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """What was compared. `stored` is None for a run that was never closed, `found` where its history was dropped.
 
-    `gaps` are rows counted against rows held. `others` are destination keys whose row of `objects`, last written by
-    this run, is not the run's own record: the first few, and how many there are.
+    `gaps` are rows counted against rows held. `others` is how many destination keys of the run have a row of `objects`
+    that is not what the records say, or none; `examples` are the first few. `sealable`: the run has ended, and only its
+    digest is missing.
     """
 
     stored: RecordsDigest | None
@@ -33,6 +33,7 @@ class Check:
     gaps: tuple[Gap, ...] = ()
     others: int = 0
     examples: tuple[str, ...] = ()
+    sealable: bool = False
 
     @property
     def same(self) -> bool:
@@ -52,31 +53,20 @@ def check_run(conn: Connection, run_id: int) -> Check:
         stored = stored_digest(conn, run_id)
         if stored is not None and stored.encoding not in ENCODINGS:
             raise InvalidInput(f"run {run_id} has a digest in encoding {stored.encoding}: install a newer s3ferry")
-        if stored is None or not has_history(conn, run_id):
-            return Check(stored, None)
+        there = has_history(conn, run_id)
+        if stored is None or not there:
+            return Check(stored, None, sealable=stored is None and there and run.outcome in _CLOSED)
         found = records_digest(conn, run_id, stored.encoding)
         gaps = () if found == stored else tuple(accounting.reconcile(conn, RunRef(run.job, run_id, 0)))
-        others, examples = _others(conn, run.job, run_id)
-        return Check(stored, found, gaps, others, examples)
+        return Check(stored, found, gaps, *disagreement(conn, run))
 
 
-def _others(conn: Connection, job: str, run_id: int) -> tuple[int, tuple[str, ...]]:
-    def columns(table: str) -> sql.Composed:
-        return sql.SQL(", ").join(sql.Identifier(table, name) for name in COLUMNS)
-
-    row = conn.execute(
-        sql.SQL(
-            "SELECT count(*), (array_agg(shown.destination_key ORDER BY shown.destination_key))[1:{examples}]"
-            " FROM objects AS shown LEFT JOIN {partition} AS record"
-            " ON record.run_id = shown.run_id AND record.destination_key = shown.destination_key"
-            " WHERE shown.job = {job} AND shown.run_id = {run} AND ({shown}) IS DISTINCT FROM ({record})"
-        ).format(
-            examples=sql.Literal(EXAMPLES),
-            partition=partition(run_id),
-            job=sql.Literal(job),
-            run=sql.Literal(run_id),
-            shown=columns("shown"),
-            record=columns("record"),
-        )
-    ).fetchone()
-    return (row[0], tuple(row[1] or ())) if row else (0, ())
+def require_sealable(conn: Connection, run_id: int) -> None:
+    """Raises InvalidInput unless the run was closed, has its records and no digest of them."""
+    run = run_status(conn, run_id)
+    if run.records_digest is not None:
+        raise InvalidInput(f"run {run_id} is sealed: `s3ferry ledger check {run_id}` compares its records")
+    if run.outcome not in _CLOSED:
+        raise InvalidInput(f"run {run_id} is {run.outcome}: only a run that has closed itself is sealed")
+    if not has_history(conn, run_id):
+        raise InvalidInput(f"the history of run {run_id} was dropped: there are no records to seal")

@@ -18,7 +18,7 @@ from psycopg.rows import TupleRow
 Connection: TypeAlias = psycopg.Connection[TupleRow]
 
 STATEMENT_TIMEOUT_S = 20.0
-"""Of each statement, unless a transaction says otherwise: below half of the lease's TTL."""
+"""Of each statement, unless a transaction says otherwise; under a lease also no more than a third of its TTL."""
 
 _DEFAULTS = {
     "connect_timeout": 10,

@@ -83,14 +83,21 @@ def canonical_copy(run_id: int, encoding: int = ENCODING) -> sql.Composed:
     )
 
 
+_STORE = "UPDATE runs SET records = %s, records_digest = %s, records_encoding = %s WHERE run_id = %s"
+
+
 def seal(conn: Connection, run_id: int) -> RecordsDigest:
     """Computes the digest and stores it with the run. Repeatable."""
     digest = records_digest(conn, run_id)
-    conn.execute(
-        "UPDATE runs SET records = %s, records_digest = %s, records_encoding = %s WHERE run_id = %s",
-        (*digest, run_id),
-    )
+    conn.execute(_STORE, (*digest, run_id))
     return digest
+
+
+def seal_late(conn: Connection, run_id: int) -> RecordsDigest:
+    """As `seal`, but a digest that is stored stays; returns the one that is. Repeatable."""
+    digest = records_digest(conn, run_id)
+    conn.execute(f"{_STORE} AND records_digest IS NULL", (*digest, run_id))
+    return stored_digest(conn, run_id) or digest
 
 
 def stored_digest(conn: Connection, run_id: int) -> RecordsDigest | None:

@@ -83,19 +83,17 @@ def fenced(
     """A transaction that can only commit while `ref` holds its lease; raises LeaseLost otherwise.
 
     An expired lease nobody took over is still this run's. A released one is not, except `after_release`: for what
-    ends a run and may have to be said again. The time-outs of `connect.transaction` hold.
+    ends a run and may have to be said again. The time-outs of `connect.transaction` hold, but none is longer than
+    a third of the lease's TTL: who waits longer for a statement cannot renew in time.
     """
     with conn.transaction():
         row = conn.execute(
-            "SELECT expires_at IS NULL, set_config('statement_timeout', %s, true), set_config('lock_timeout', %s, true)"
-            " FROM leases WHERE job = %s AND run_id = %s AND fence = %s FOR KEY SHARE",
-            (
-                f"{statement_timeout_s * 1000:.0f}ms",
-                f"{statement_timeout_s * 500:.0f}ms",
-                ref.job,
-                ref.run_id,
-                ref.fence,
-            ),
+            "SELECT released, set_config('statement_timeout', (1000 * seconds)::bigint || 'ms', true),"
+            " set_config('lock_timeout', (500 * seconds)::bigint || 'ms', true)"
+            " FROM (SELECT expires_at IS NULL AS released, CASE WHEN expires_at - renewed_at >= interval '1 second'"
+            " THEN least(%(most)s, extract(epoch FROM expires_at - renewed_at) / 3) ELSE %(most)s END AS seconds"
+            " FROM leases WHERE job = %(job)s AND run_id = %(run)s AND fence = %(fence)s FOR KEY SHARE) AS held",
+            {"most": statement_timeout_s, "job": ref.job, "run": ref.run_id, "fence": ref.fence},
         ).fetchone()
         if row is None:
             raise _lost(ref)

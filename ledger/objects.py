@@ -12,12 +12,23 @@ from typing import NamedTuple
 
 from psycopg import sql
 
-from ledger.binary_copy import copy_in, encoded
+from ledger.binary_copy import copy_in, encoded, with_verified
 from ledger.connect import Connection
 from ledger.findings import ADOPT, LOWER, RAISE
 from ledger.leases import RunRef
-from ledger.rows import COLUMNS, LIST, TYPES, UPDATE_ALL, rank_sql, text_array
+from ledger.rows import (
+    COLUMNS,
+    LIST,
+    TYPES,
+    UPDATE_ALL,
+    UPDATE_ATTEMPT,
+    VERIFIED_BY_RECORD,
+    VERIFIED_COLUMNS,
+    rank_sql,
+    text_array,
+)
 from ledger.runs import partition
+from ledger.untouched import SETTLE, TRY
 from model.records import IntegrityRecord
 from model.status import Status
 
@@ -54,9 +65,10 @@ _CREATE_INCOMING = (
 _UPSERT_ATTEMPTS = f"""
 INSERT INTO {{partition}} AS kept (run_id, {LIST})
 SELECT %(run)s, {LIST} FROM incoming ORDER BY destination_key
-ON CONFLICT (run_id, destination_key) DO UPDATE SET {UPDATE_ALL}
+ON CONFLICT (run_id, destination_key) DO UPDATE SET {UPDATE_ATTEMPT}
 WHERE (kept.file_number, kept.row_number) = (excluded.file_number, excluded.row_number)
   AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")}
+RETURNING replaced_etag IS NOT NULL
 """  # noqa: S608 - column names of this package; ordered so that two writers lock rows in one order
 
 _NOT_WRITTEN = """
@@ -69,10 +81,17 @@ RETURNING new.destination_key, kept.status,
     AND kept.source_version IS NOT DISTINCT FROM new.source_version
 """
 
+_AS_ATTEMPTED = """
+UPDATE incoming AS new SET replaced_etag = kept.replaced_etag, replaced_version = kept.replaced_version
+FROM {partition} AS kept
+WHERE kept.run_id = %(run)s AND kept.destination_key = new.destination_key AND kept.replaced_etag IS NOT NULL
+"""
+
 _UPSERT_OBJECTS = f"""
-INSERT INTO objects AS kept (job, run_id, {LIST})
-SELECT %(job)s, %(run)s, {LIST} FROM incoming ORDER BY destination_key
-ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id, adopted = false
+INSERT INTO objects AS kept (job, run_id, {", ".join(VERIFIED_COLUMNS)}, {LIST})
+SELECT %(job)s, %(run)s, {VERIFIED_BY_RECORD}, {LIST} FROM incoming ORDER BY destination_key
+ON CONFLICT (job, destination_key) DO UPDATE SET {UPDATE_ALL}, run_id = excluded.run_id, adopted = false,
+  verified_run = excluded.verified_run, verified_at = excluded.verified_at
 WHERE kept.run_id < excluded.run_id
    OR (kept.run_id = excluded.run_id AND {rank_sql("kept.status")} <= {rank_sql("excluded.status")})
 """  # noqa: S608 - as above
@@ -108,7 +127,8 @@ def insert_new(conn: Connection, ref: RunRef, records: Sequence[IntegrityRecord]
             yield chunk
 
     copy_in(conn, partition(ref.run_id), {"run_id": ref.run_id}, kept())
-    copy_in(conn, sql.Identifier("objects"), {"job": ref.job, "run_id": ref.run_id}, chunks)
+    constants: dict[str, str | int] = {"job": ref.job, "run_id": ref.run_id}
+    copy_in(conn, sql.Identifier("objects"), constants, with_verified(ref.run_id, records, chunks), VERIFIED_COLUMNS)
 
 
 def create_incoming(conn: Connection) -> None:
@@ -128,10 +148,16 @@ def upsert(
     outcomes: dict[str, RowOutcome] = {}
     conn.execute("TRUNCATE incoming")
     copy_in(conn, sql.Identifier("incoming"), {}, encoded(records))
-    written = conn.execute(sql.SQL(_UPSERT_ATTEMPTS).format(partition=table), values).rowcount
-    if written < len(records):
+    written = conn.execute(sql.SQL(_UPSERT_ATTEMPTS).format(partition=table), values).fetchall()
+    if len(written) < len(records):
         for key, status, same_row, same_source in conn.execute(sql.SQL(_NOT_WRITTEN).format(partition=table), values):
             outcomes[key] = _kept(Status(status), same_row, same_source)
+    if any(replaced for (replaced,) in written):
+        conn.execute(sql.SQL(_AS_ATTEMPTED).format(partition=table), values)
+    untouched = [record.destination_key for record in records if record.untouched]
+    if untouched and merge is Merge.COPIES:
+        for statement in (TRY, SETTLE):
+            conn.execute(statement, values | {"untouched": text_array(untouched)})
     for statement in _INTO_OBJECTS[merge]:
         conn.execute(statement, values)
     return outcomes

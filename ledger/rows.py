@@ -57,7 +57,26 @@ TYPES = {
 LIST = ", ".join(COLUMNS)
 """The columns as a list for SQL."""
 
+VERIFIED_COLUMNS = ("verified_run", "verified_at")
+"""Columns of `objects` beside those of its record: who proved the object that stands there, and when."""
+
+VERIFIED_BY_RECORD = (
+    "CASE WHEN status = 'VERIFIED' THEN %(run)s END, CASE WHEN status = 'VERIFIED' THEN finished_at END"
+)
+"""The values of VERIFIED_COLUMNS that a record of the run gives, as SQL."""
+
+_REPLACED = ("replaced_etag", "replaced_version")
+
 UPDATE_ALL = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name != "destination_key")
+
+UPDATE_ATTEMPT = ", ".join(
+    # the first look of a run saw what the run replaced, a later one may see what the run wrote
+    f"{name} = CASE WHEN kept.replaced_etag IS NULL THEN excluded.{name} ELSE kept.{name} END"
+    if name in _REPLACED
+    else f"{name} = excluded.{name}"
+    for name in COLUMNS
+    if name != "destination_key"
+)
 
 
 def rank_sql(expression: str) -> str:

@@ -43,6 +43,8 @@ class TransferError(S3ferryError):
     """One object or part could not be copied. Not repeatable unless a subclass says so."""
 
     retryable = False
+    no_effect = False
+    """Whether the request is known to have changed nothing: it was refused, or never sent."""
 
 
 class Transient(TransferError):

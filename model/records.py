@@ -16,6 +16,7 @@ class IntegrityRecord(NamedTuple):
     Times are seconds since the epoch; `size` is in bytes, as transferred where there was a transfer.
     md5 and sha256 are lower-case hex (as md5sum prints them), the CRCs are base64 (as S3 prints them).
     `recorded` marks a result this run has already made durable: it is counted, not written again.
+    `untouched` marks one that left the destination as it was: nothing was sent there that can have taken effect.
     """
 
     file_number: int
@@ -45,6 +46,7 @@ class IntegrityRecord(NamedTuple):
     replaced_version: str | None = None
     """What the destination held before, where the run was told to look."""
     recorded: bool = False
+    untouched: bool = False
 
     @classmethod
     def of(

@@ -28,8 +28,8 @@ REPORT_FLAGS = (
         REPORT_FORMATS,
     ),
 )
-_REMEDY = "write s3ferry ledger migrate, or check, export or drop and the number of a run"
-_OF_RUNS = ("check", "export", "drop")
+_REMEDY = "write s3ferry ledger migrate, or check, seal, export or drop and the number of a run"
+_OF_RUNS = ("check", "seal", "export", "drop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,13 @@ def ledger_help() -> str:
         [
             "usage: s3ferry ledger migrate",
             "       s3ferry ledger check RUN",
+            "       s3ferry ledger seal RUN",
             "       s3ferry ledger export RUN --to=FOLDER [--format=avro|parquet]",
             "       s3ferry ledger drop RUN [--yes]",
             "",
             "migrate  makes the ledger's tables, or brings them up to this version; may be repeated",
             "check    says whether the run's records are still those of its end; exit code 1 where they are not",
+            "seal     stores the digest of a run that has ended without one, because the ledger failed just then",
             "export   writes the run's records, SHA256SUMS, dead letters and manifests to a local folder; repeating",
             "         writes the same files",
             "drop     drops the run's history (its rows in attempts) with --yes; the run, counts, digest and what",

@@ -348,6 +348,7 @@ class _Run:
             digest = repeat(self._dsn, f"run {self._ref.run_id} seal", lambda conn: seal(conn, self._ref.run_id))
         except S3ferryError as error:
             _LOGGER.error("no digest of the run's records could be stored: %s", error)
+            _LOGGER.error("the run itself has ended: store it with `s3ferry ledger seal %d`", self._ref.run_id)
             return None
         _LOGGER.info("%d records, SHA-256 over them %s", digest.records, digest.sha256)
         return digest.sha256

@@ -261,7 +261,9 @@ class _Request:
 
     def _lost(self, error: NotSent | Broken) -> TransferError:
         unknown = isinstance(error, Broken) and self._method == "PUT"
-        return (OutcomeUnknown if unknown else Transient)(f"{self._client.side}: {self._what}: {error}")
+        lost = (OutcomeUnknown if unknown else Transient)(f"{self._client.side}: {self._what}: {error}")
+        lost.no_effect = isinstance(error, NotSent)
+        return lost
 
 
 def _quoted(found: re.Match[str]) -> str:

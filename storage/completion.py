@@ -67,7 +67,9 @@ async def fail(
     steps: Multipart, upload: Upload, status: Status, error: str | None, attempts: int
 ) -> tuple[IntegrityRecord, UploadEnd]:
     """The end of an object one of whose parts failed for good."""
-    record = _Completion(steps, upload, (), attempts).record(status, error)
+    finish = _Completion(steps, upload, (), attempts)
+    await finish.look_for_upload()
+    record = finish.record(status, error)
     if status is Status.FAILED:
         return record, UploadEnd.OPEN
     return record, await _discard(steps, upload)
@@ -104,13 +106,13 @@ class _Completion:
         self._expected = Expected(SourceEvidence.LENGTH)
         self._evidence = DestinationEvidence.NONE
         self._replaced = NOTHING_REPLACED
+        self._touched = False
         self.completed = False
 
     async def run(self) -> IntegrityRecord:
         # off the loop: combining 10,000 parts takes too long on it
         await self._steps.on_thread(self._plan)
         await self._check_source()
-        self._replaced = await look_before(self._context, self._upload.source.destination_key)
         await self._complete()
         try:
             await self._verify()
@@ -171,12 +173,22 @@ class _Completion:
                     "where ETags are not made of MD5s, use --source_etag=opaque"
                 )
 
+    async def look_for_upload(self) -> None:
+        """Whether the destination still holds the upload: one that is gone may have been completed before."""
+        try:
+            await self._steps.stored_parts(self._upload.source.destination_key, self._upload.upload_id)
+        except TransferError:
+            self._touched = True
+
     async def _complete(self) -> None:
         upload, key = self._upload, self._upload.source.destination_key
         try:
             stored = await self._steps.stored_parts(key, upload.upload_id)
         except UploadGone as error:
+            # what stands there now may be what an earlier try made of the upload, and not what it replaced
+            self._touched = True
             return await self._look(error)
+        self._replaced = await look_before(self._context, key)
         missing = [part.number for part in self._parts if stored.get(part.number, ("", -1))[1] != part.size]
         if missing:
             raise Refused(f"destination: it does not hold part {missing[0]} of upload {upload.upload_id}; run again")
@@ -194,6 +206,7 @@ class _Completion:
                 entry["ChecksumCRC64NVME"] = part.crc64nvme
             named.append(entry)
         arguments |= {"UploadId": upload.upload_id, "MultipartUpload": {"Parts": named}}
+        self._touched = True
         for attempt in range(1, self._context.limits.attempts + 1):
             try:
                 answer = await self._steps.complete_once(key, **arguments)
@@ -299,6 +312,7 @@ class _Completion:
             started_at=upload.started_at,
             finished_at=time.time(),
             error=error,
+            untouched=not self._touched,
             **self._replaced._asdict(),
         )
 

@@ -148,6 +148,7 @@ class ObjectCopy:
 
     __slots__ = (
         "_answer",
+        "_approved",
         "_attempts",
         "_context",
         "_destination_evidence",
@@ -161,6 +162,7 @@ class ObjectCopy:
         "_source_headers",
         "_started_at",
         "_streamed",
+        "_touched",
     )
 
     def __init__(self, context: CopyContext, ref: ObjectRef, size_class: SizeClass) -> None:
@@ -169,6 +171,8 @@ class ObjectCopy:
         self._size_class = size_class
         self._streamed = ref.size > context.limits.whole_body_bytes
         self._attempts = 0
+        self._approved = False
+        self._touched = False
         self._mismatches = 0
         self._pins = 0
         self._replaced = NOTHING_REPLACED
@@ -298,6 +302,7 @@ class ObjectCopy:
 
     async def _begin(self) -> None:
         self._attempts += 1
+        self._approved = False
         await self._context.requests.take(2)
         await self._context.bytes.take(self._ref.size)
 
@@ -308,6 +313,7 @@ class ObjectCopy:
             raise Transient(f"source: {digests.length} of {self._ref.size} bytes arrived")
         if not self._expected.agrees(digests):
             raise Mismatch(f"source: the bytes read do not have its {self._expected.evidence} {self._expected.value}")
+        self._approved = True
 
     async def _put(
         self, body: Buffer | AsyncIterator[Buffer], length: int, payload: str, headers: Mapping[str, str]
@@ -323,11 +329,17 @@ class ObjectCopy:
                 headers=headers,
             )
         except OutcomeUnknown as error:
+            self._touched = True
             landed = await self._look()
             if landed is None:
                 raise Transient(error.message) from None
             self._answer = landed
+        except TransferError as error:
+            # without its last window a body is never whole
+            self._touched |= self._approved and not error.no_effect
+            raise
         else:
+            self._touched = True
             self._destination_evidence = self._body_plan.shows
 
     async def _look(self) -> Mapping[str, str] | None:
@@ -406,6 +418,7 @@ class ObjectCopy:
             started_at=self._started_at,
             finished_at=time.time(),
             error=error,
+            untouched=not self._touched,
             **self._replaced._asdict(),
             **(written(digests) if digests and done else {}),
         )

@@ -21,6 +21,7 @@ from model.errors import (
     SourceChanged,
     SourceGone,
     Throttled,
+    TransferError,
     Transient,
     UploadGone,
 )
@@ -133,7 +134,11 @@ def _error(kind: type[S3ferryError], status: int, code: str, message: str, side:
         kind = DestinationGone if code in _NO_SUCH_OBJECT and side != COPY else Refused
     if kind is RunBroken:
         return RunBroken(f"{side}: the endpoint refuses these credentials or this region at {what}: {said}")
-    return kind(f"{side}: {what}: {said}")
+    refusal = kind(f"{side}: {what}: {said}")
+    if isinstance(refusal, TransferError):
+        # a 503 without a code may be somebody's on the way, who had passed the request on
+        refusal.no_effect = status < 500 or (isinstance(refusal, Throttled) and code != "")
+    return refusal
 
 
 _T = TypeVar("_T")

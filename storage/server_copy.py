@@ -140,6 +140,7 @@ class _ServerCopy:
         self._headers: Mapping[str, str] = {}
         self._shown = NOTHING_SHOWN
         self._replaced = NOTHING_REPLACED
+        self._touched = False
 
     async def pin(self) -> None:
         self._ref, self._pinned = await self._steps.pin_as_told(self._ref)
@@ -170,6 +171,8 @@ class _ServerCopy:
         more: dict[str, Any] = (
             {"ChecksumAlgorithm": algorithm.upper()} if context.destination_can.full_object_crc else {}
         )
+        # the control client repeats it by itself: the last answer does not tell what an earlier sending did
+        self._touched = True
         answer = await self._steps.control(
             "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
         )
@@ -193,6 +196,7 @@ class _ServerCopy:
             started_at=self._started_at,
             finished_at=time.time(),
             error=error,
+            untouched=not self._touched,
             **self._replaced._asdict(),
             **(stated_digests(self._headers) if done else {}),
         )

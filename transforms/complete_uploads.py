@@ -65,7 +65,7 @@ class _CompleteFn(EngineDoFn):
             await self._close(upload, UploadState.ABORTED)
         elif end is UploadEnd.COMPLETED:
             # the record first: a crash in between finds the upload open, gone, and its object provable
-            ticket = await asyncio.to_thread(worker.ledger.write, [record])
+            ticket = await asyncio.to_thread(worker.record, [record])
             await asyncio.to_thread(ticket.wait)
             await self._close(upload, UploadState.COMPLETED)
         worker.count(SizeClass.LARGE, record.status)

@@ -25,4 +25,5 @@ def unread_record(job: JobContext, ref: ObjectRef, kind: SizeClass, status: Stat
         started_at=now,
         finished_at=now,
         error=error,
+        untouched=True,
     )

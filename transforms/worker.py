@@ -8,20 +8,22 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
 from ledger import runs
+from ledger.buffer import Ticket
 from ledger.dsn import ledger_dsn
-from ledger.objects import Merge
+from ledger.objects import Merge, RowOutcome
 from ledger.session import LedgerSession
 from model.errors import LeaseLost, RunBroken, S3ferryError
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
 from model.version import VERSION
 from options.config import JobConfig
+from options.redaction import redactor
 from options.run import CLUSTER_RUNNERS
 from options.values import failure_limit
 from storage.capabilities import probe_reads
@@ -61,6 +63,7 @@ class Worker:
         self.job = job
         self.limits = transfer_limits(config, job.workers)
         self.counters: dict[str, int] = {}
+        self._redact = redactor(os.environ)
         self._most_failures = failure_limit(config.run.max_failures).rows if config.run.max_failures else None
         in_flight = self.limits.small_in_flight + self.limits.medium_in_flight + self.limits.parts_in_flight
         endpoint_limits = (EndpointLimit(in_flight), EndpointLimit(in_flight))
@@ -179,6 +182,14 @@ class Worker:
         if record.status in _COPIED:
             self.count_bytes(record.size_class, record.size)
         self.count(record.size_class, record.status)
+
+    def record(self, records: Sequence[IntegrityRecord]) -> Ticket[list[RowOutcome]]:
+        """Hands records over to the ledger, as `LedgerSession.write`; secrets in their errors are masked first.
+
+        So the ledger, its digest and every export hold the same text.
+        """
+        redact = self._redact
+        return self.ledger.write([one._replace(error=redact(one.error)) if one.error else one for one in records])
 
     def pass_over(self, rows: int) -> None:
         """Count rows that end without a transfer, for the heartbeat."""

@@ -49,7 +49,7 @@ class _WriteObjectsFn(WorkerDoFn):
     def process(self, element: list[IntegrityRecord]) -> None:
         # handed over at once: what is copied is on its way to the ledger although the bundle goes on, or breaks;
         # never more than the session's buffer holds, which blocks
-        self._tickets.append((self.worker.ledger.write(element), element))
+        self._tickets.append((self.worker.record(element), element))
         while self._tickets and self._tickets[0][0].done:
             self._settle()
 

@@ -1,4 +1,4 @@
-"""`s3ferry ledger`: brings the ledger's tables up to date; checks a run's records, exports them, drops them."""
+"""`s3ferry ledger`: brings the ledger's tables up to date; checks a run's records, seals, exports, drops them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def execute(command: LedgerCommand) -> int:
 
     Raises InvalidInput where no ledger is named or there is no such run, RunBroken. May be repeated.
     """
-    actions = {"migrate": _migrate, "check": _check, "export": _export, "drop": _drop}
+    actions = {"migrate": _migrate, "check": _check, "seal": _seal, "export": _export, "drop": _drop}
     return actions[command.action](command)
 
 
@@ -42,11 +42,25 @@ def _check(command: LedgerCommand) -> int:
     return Exit.OK if found.same else Exit.FAILURES
 
 
+def _seal(command: LedgerCommand) -> int:
+    from ledger.check import require_sealable  # noqa: PLC0415 (loads psycopg)
+    from ledger.digest import seal_late  # noqa: PLC0415
+    from ledger.retry import repeat  # noqa: PLC0415
+
+    run_id, dsn = command.run_id, named_dsn()
+    repeat(dsn, f"seal {run_id}", lambda conn: require_sealable(conn, run_id))
+    digest = repeat(dsn, f"seal {run_id}", lambda conn: seal_late(conn, run_id))
+    records = human_count(digest.records)
+    sys.stdout.write(f"run {run_id} is sealed as it stands now: {records} records with SHA-256 {digest.sha256}\n")
+    return Exit.OK
+
+
 def findings(run_id: int, check: Check) -> list[str]:
     """What a check found, one line each."""
     stored, found = check.stored, check.found
     if stored is None:
-        return [f"run {run_id} has no digest: it was never closed, so nothing says what its records were"]
+        line = f"run {run_id} has no digest: it was never closed, so nothing says what its records were"
+        return [line if not check.sealable else f"run {run_id} has no digest: s3ferry ledger seal {run_id} stores one"]
     then = f"{human_count(stored.records)} records with SHA-256 {stored.sha256}"
     if found is None:
         return [f"run {run_id} had {then}; its history was dropped, so there is nothing to compare"]

@@ -46,7 +46,7 @@ RECORD_FIELDS = (
     Field("attempts", "int", False, "tries"),
     Field("started_at", "time", True, "begin of the transfer"),
     Field("finished_at", "time", True, "end of the transfer"),
-    Field("error", "text", True, "what went wrong, secrets masked"),
+    Field("error", "text", True, "what went wrong, as it was recorded; secrets are masked before"),
     Field("replaced_etag", "text", True, "ETag of what the destination held before, where the run looked"),
     Field("replaced_version", "text", True, "its version"),
 )

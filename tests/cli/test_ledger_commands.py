@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 from ledger import schema
 from ledger.accounting import InputFile, write_counts
 from ledger.connect import connect
-from ledger.digest import seal
+from ledger.digest import seal, seal_late
 from ledger.leases import RunRef, release
 from ledger.runs import RunStart, drop_history, finish_run, start_run
 from ledger.schema import Migration, migrate, migrations
@@ -52,7 +52,7 @@ def test_without_a_ledger_the_variables_are_named(
 
 
 @pytest.mark.parametrize(
-    "argv", [[], ["migrat"], ["migrate", "now"], ["migrate", "--force"], ["check"], ["check", "1", "2"]]
+    "argv", [[], ["migrat"], ["migrate", "now"], ["migrate", "--force"], ["check"], ["check", "1", "2"], ["seal"]]
 )
 def test_any_other_action_is_refused(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ledger", *argv]) == 2
@@ -137,6 +137,7 @@ def test_what_is_no_run_is_refused(command: str, argv: list[str], capsys: pytest
         (["export", "12", "--to=out", "--format=orc"], "--format: 'orc' is not known; give one of avro, parquet"),
         (["export", "twelve", "--to=out"], "ledger export: 'twelve' is no run's number"),
         (["check", "12", "--to=out"], "--to: ledger check writes no files"),
+        (["seal", "12", "--yes"], "--yes: ledger seal drops nothing"),
         (["migrate", "--format=parquet"], "--format: ledger migrate writes no files"),
     ],
 )
@@ -300,6 +301,63 @@ def test_check_of_a_run_that_was_never_closed_says_so(
 
     assert main(["ledger", "check", str(run.run_id)]) == 1
     assert "it was never closed" in capsys.readouterr().out
+
+
+def unseal(ledger_dsn: str) -> None:
+    with connect(ledger_dsn, "test") as connection:
+        connection.execute("UPDATE runs SET records = NULL, records_digest = NULL, records_encoding = NULL")
+
+
+def test_a_run_that_ended_without_a_digest_is_sealed_once(
+    ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_id = str(ended.run_id)
+    unseal(ledger_dsn)
+    assert main(["ledger", "check", run_id]) == 1
+    assert main(["ledger", "seal", run_id]) == 0
+    assert main(["ledger", "check", run_id]) == 0
+    assert main(["ledger", "seal", run_id]) == 2
+
+    said = capsys.readouterr()
+    missing, sealed, same = said.out.splitlines()
+    assert missing == f"run {run_id} has no digest: s3ferry ledger seal {run_id} stores one"
+    assert sealed == f"run {run_id} is sealed as it stands now: 3 records with SHA-256 {ended.records_digest}"
+    assert same.startswith(f"the records of run {run_id} are those of its end")
+    assert said.err == f"s3ferry: run {run_id} is sealed: `s3ferry ledger check {run_id}` compares its records\n"
+
+
+def test_a_digest_that_is_stored_is_not_replaced(ended: Summary, ledger_dsn: str) -> None:
+    with connect(ledger_dsn, "test") as connection:
+        connection.execute("DELETE FROM attempts WHERE row_number = 2")
+        assert seal_late(connection, ended.run_id).sha256 == ended.records_digest
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("outcome = 'running'", "is running: only a run that has closed itself is sealed"),
+        ("outcome = 'abandoned'", "is abandoned: only a run that has closed itself is sealed"),
+    ],
+)
+def test_a_run_that_did_not_close_itself_is_not_sealed(
+    ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str], state: str, reason: str
+) -> None:
+    unseal(ledger_dsn)
+    with connect(ledger_dsn, "test") as connection:
+        connection.execute(f"UPDATE runs SET {state}")  # noqa: S608
+        connection.execute("UPDATE leases SET expires_at = clock_timestamp() + interval '1 hour'")
+
+    assert main(["ledger", "seal", str(ended.run_id)]) == 2
+    assert reason in capsys.readouterr().err
+
+
+def test_dropped_history_is_not_sealed(ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]) -> None:
+    unseal(ledger_dsn)
+    with connect(ledger_dsn, "test") as connection:
+        drop_history(connection, ended.run_id)
+
+    assert main(["ledger", "seal", str(ended.run_id)]) == 2
+    assert "there are no records to seal" in capsys.readouterr().err
 
 
 def test_export_names_its_files(ended: Summary, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,3 +126,18 @@ def test_a_large_object_that_changes_while_its_parts_are_copied_replaces_nothing
     assert minio.client().get_object(Bucket=target, Key="large")["Body"].read() == b"there before"
     assert "Uploads" not in minio.client().list_multipart_uploads(Bucket=target)
     assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]
+
+
+def test_what_looks_like_a_secret_in_an_error_is_never_recorded(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    objects = [WorkObject("?password=hunter2-hunter2", 100), WorkObject("large?password=hunter2-hunter2", 12 * MIB)]
+    scene, proxy, target = stocked(minio, new_bucket(minio), objects), proxied(minio), new_bucket(minio)
+    proxy.rule = lambda request: Effect(refuse=(403, "AccessDenied")) if request.key in scene.keys else None
+
+    done = ferry(proxy.server, minio, ledger, *SPLIT).run(scene.inventory(), f"s3://{target}")
+
+    assert done.statuses == {"FAILED": 2}, done.explain()
+    errors = [row["error"] for row in ledger.rows("SELECT error FROM attempts UNION ALL SELECT error FROM objects")]
+    assert len(errors) == 4
+    assert all("password=***" in error and "hunter2" not in error for error in errors)

@@ -15,18 +15,18 @@ from ledger.runs import start_run
 from ledger.writer import write_objects
 from model.outcome import RunKind
 from model.records import Tally
-from model.status import SizeClass, Status
+from model.status import SizeClass, SourceEvidence, Status
 from tests.fixtures.roles import GUIDE, STATEMENTS
 from tests.ledger.examples import a_record, a_run
 
+FAILED = a_record(3, status=Status.FAILED, error="403 Forbidden", source_evidence=SourceEvidence.LENGTH)
 KEY = "backup/data/part-000000001.parquet"
 
 
 @pytest.fixture
 def filled(ref: RunRef, conn: Connection) -> RunRef:
     """Run 1: five rows read; two verified, one failed, one skipped, and one nobody accounts for."""
-    records = [a_record(1, destination_key=KEY), a_record(2), a_record(3, status=Status.FAILED, error="403 Forbidden")]
-    write_objects(conn, ref, records)
+    write_objects(conn, ref, [a_record(1, destination_key=KEY), a_record(2), FAILED])
     endings = [(Status.VERIFIED, 2), (Status.FAILED, 1), (Status.SKIPPED, 1)]
     tallies = [Tally(0, SizeClass.SMALL, status, objects, 0) for status, objects in endings]
     write_counts(conn, ref, 0, [InputFile(0, "0.csv.gz", 1, None)], [Tally(0, None, None, 5, 0), *tallies])
@@ -39,7 +39,7 @@ def ask(conn: Connection, start: str) -> list[tuple[object, ...]]:
 
 
 def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection) -> None:
-    assert ask(conn, "SELECT status, count(*)") == [("FAILED", 1, "98 kB", "403 Forbidden")]
+    assert ask(conn, "SELECT status, count(*)") == [("FAILED", 1, "98 kB", "403 Forbidden", 0)]
     assert [line for (line,) in ask(conn, "SELECT sha256")] == [
         f"{record.sha256}  {record.destination_key}"
         for record in sorted(
@@ -49,7 +49,7 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
     evidence = ask(conn, "SELECT status, source_evidence")
     assert [row[:4] for row in evidence] == [
         ("VERIFIED", "etag_md5", "signed_body", 2),
-        ("FAILED", "etag_md5", "signed_body", 1),
+        ("FAILED", "length", "signed_body", 1),
     ]
     assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", 5, 4)]
     [history] = ask(conn, "SELECT run_id, status, size")
@@ -57,7 +57,16 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
     [run] = ask(conn, "SELECT run_id, kind")
     assert (run[:2], run[4]) == ((1, "run"), "running")
     assert ask(conn, "SELECT count(*) AS objects")[0][:2] == (2, "195 kB")
-    assert ask(conn, "SELECT destination_key, size, sha256") == []
+
+
+def test_the_objects_whose_source_stated_nothing_are_named_with_what_is_known_of_them(
+    filled: RunRef, conn: Connection
+) -> None:
+    bare = a_record(4, source_evidence=SourceEvidence.LENGTH)
+    write_objects(conn, filled, [bare])
+    assert ask(conn, "SELECT destination_key, size, sha256") == [
+        (bare.destination_key, bare.size, bare.sha256, bare.crc64nvme)
+    ]
 
 
 def test_there_are_ten_of_them() -> None:

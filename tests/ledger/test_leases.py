@@ -213,6 +213,24 @@ def test_a_take_over_waits_for_a_write_under_way(dsn: str, ref: RunRef, conn: Co
         assert taking.result().fence == ref.fence + 1
 
 
+@pytest.mark.parametrize(("ttl_s", "longest"), [(60.0, "20s"), (6.0, "2s"), (1.0, "333ms")])
+def test_no_statement_under_a_lease_takes_longer_than_a_third_of_its_ttl(
+    ref: RunRef, conn: Connection, ttl_s: float, longest: str
+) -> None:
+    renew(conn, ref, ttl_s)
+    # two clocks are read for one TTL
+    conn.execute("UPDATE leases SET expires_at = renewed_at + make_interval(secs => %s)", (ttl_s,))
+    with fenced(conn, ref):
+        assert conn.execute("SELECT current_setting('statement_timeout')").fetchone() == (longest,)
+
+
+def test_statements_under_a_lease_that_was_released_have_the_usual_time(ref: RunRef, conn: Connection) -> None:
+    renew(conn, ref, 1)
+    release(conn, ref)
+    with fenced(conn, ref):
+        assert conn.execute("SELECT current_setting('statement_timeout')").fetchone() == ("20s",)
+
+
 def test_a_renewal_does_not_wait_for_a_write_under_way(dsn: str, ref: RunRef, conn: Connection) -> None:
     with fenced(conn, ref), connect(dsn, "heartbeat") as other:
         other.execute("SET lock_timeout = '1ms'")

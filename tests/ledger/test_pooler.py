@@ -10,16 +10,21 @@ from pathlib import Path
 import pytest
 
 from ledger.accounting import InputFile, reconcile, write_counts
+from ledger.check import check_run
 from ledger.connect import Connection, connect
+from ledger.digest import seal
+from ledger.exports import ROWS_PER_FETCH
 from ledger.leases import RunRef, release
 from ledger.objects import RowOutcome
-from ledger.runs import finish_run, run_status, start_run
+from ledger.retry import repeat
+from ledger.runs import RunStatus, finish_run, request_stop, run_status, start_run
 from ledger.schema import SCHEMA_VERSION, migrate
 from ledger.uploads import UploadState, adopt_upload, close_upload, parts_of, recorded_part
 from model.errors import LedgerUnavailable
 from model.outcome import Outcome
 from model.records import DeadLetter, PartRecord, Tally
 from model.status import SizeClass, Status
+from pipeline.export.run_files import export_all
 from tests.fixtures.pgbouncer import Pooler, pgbouncer_before
 from tests.ledger.examples import a_record, a_run, an_upload, statuses
 from tests.ledger.sessions import VERIFIED, open_session
@@ -79,6 +84,31 @@ def test_sessions_share_connections_and_leave_nothing_on_them(pooled: str, ledge
 def test_the_whole_life_of_a_run_goes_through_it(pooled: str) -> None:
     _live(pooled)
     _live(pooled)
+
+
+def test_what_comes_after_a_run_goes_through_it(pooled: str, pooler: Pooler, tmp_path: Path) -> None:
+    """A stop, the digest, a check and an export, whose cursors live on the server, beside other users of it."""
+    ref = start_run(pooled, a_run())
+    records = [a_record(number) for number in range(ROWS_PER_FETCH + 1)]
+    with open_session(pooled, ref) as session:
+        session.write(records).wait(60)
+        repeat(pooled, "stop", lambda own: request_stop(own, ref.run_id, "s3ferry stop"))
+        session.call(lambda own: finish_run(own, ref, Outcome.INTERRUPTED, 5, {}))
+        session.call(lambda own: release(own, ref))
+    sealed = repeat(pooled, "seal", lambda own: seal(own, ref.run_id))
+    with open_session(pooled, start_run(pooled, a_run())) as other, ThreadPoolExecutor(1) as pool:
+        exporting = pool.submit(export_all, pooled, ref.run_id, str(tmp_path / "out"), "avro")
+        while not exporting.done():
+            other.call(lambda own: own.execute("SELECT 1").fetchall())
+        check = repeat(pooled, "check", lambda own: check_run(own, ref.run_id))
+    exported = exporting.result()
+    assert (check.same, check.found) == (True, sealed)
+    assert (exported.found, exported.files["records.avro"].rows) == (sealed, len(records))
+    assert run_status_of(pooled, ref).stop_requested == "s3ferry stop"
+
+
+def run_status_of(pooled: str, ref: RunRef) -> RunStatus:
+    return repeat(pooled, "status", lambda own: run_status(own, ref.run_id))
 
 
 def _live(pooled: str) -> None:

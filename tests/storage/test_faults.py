@@ -262,6 +262,70 @@ class TestWriting:
         assert record.status is Status.FAILED
 
 
+def unavailable(passing: Passing, forward: Callable[[], None]) -> None:
+    """503 without a word of why: who stands between may have passed the request on."""
+    passing.answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
+
+
+class TestWhatIsKnownOfTheDestination:
+    """A record says whether the destination is as it was; what may have arrived counts as arrived."""
+
+    @pytest.fixture
+    def once(self, context: CopyContext) -> CopyContext:
+        return replace(context, limits=TransferLimits(attempts=1))
+
+    @pytest.mark.parametrize("fault", [slow_down, internal_error, cut_body_after(10_000), flip_read_byte(0)])
+    def test_a_read_that_fails_leaves_it_as_it_was(
+        self, ferry: Ferry, pair: Pair, once: CopyContext, source_proxy: FaultProxy, ref: ObjectRef, fault: object
+    ) -> None:
+        source_proxy.fail("GET", "/k", fault, times=99)  # type: ignore[arg-type]
+        (record,) = ferry.copy(once, ref)
+        assert (record.untouched, at_destination(pair)) == (True, OLD)
+
+    def test_a_source_that_changed_leaves_it_as_it_was(
+        self, ferry: Ferry, pair: Pair, once: CopyContext, ref: ObjectRef
+    ) -> None:
+        put(pair.client, pair.source_bucket, "k", b"another")
+        (record,) = ferry.copy(once, ref)
+        assert (record.status, record.untouched) == (Status.SOURCE_CHANGED, True)
+
+    @pytest.mark.parametrize("fault", [slow_down, flip_sent_byte(100)])
+    def test_a_write_the_server_refused_leaves_it_as_it_was(
+        self, ferry: Ferry, pair: Pair, once: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef, fault: object
+    ) -> None:
+        destination_proxy.fail("PUT", "/k", fault, times=99)  # type: ignore[arg-type]
+        (record,) = ferry.copy(once, ref)
+        assert (record.untouched, at_destination(pair)) == (True, OLD)
+
+    @pytest.mark.parametrize("fault", [internal_error, unavailable, drop_before])
+    def test_a_write_that_may_have_arrived_does_not(
+        self, ferry: Ferry, once: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef, fault: object
+    ) -> None:
+        destination_proxy.fail("PUT", "/k", fault, times=99)  # type: ignore[arg-type]
+        (record,) = ferry.copy(once, ref)
+        assert (record.status, record.untouched) == (Status.FAILED, False)
+
+    def test_a_refusal_does_not_take_back_a_write_before_it_that_may_have_arrived(
+        self, ferry: Ferry, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        destination_proxy.fail("PUT", "/k", internal_error)
+        destination_proxy.fail("PUT", "/k", slow_down, times=99)
+        (record,) = ferry.copy(replace(context, limits=TransferLimits(attempts=2)), ref)
+        assert (record.status, record.untouched) == (Status.FAILED, False)
+
+    def test_a_copy_does_not(self, ferry: Ferry, context: CopyContext, ref: ObjectRef) -> None:
+        (record,) = ferry.copy(context, ref)
+        assert (record.status, record.untouched) == (Status.VERIFIED, False)
+
+    def test_an_object_that_was_written_wrong_and_removed_does_not(
+        self, ferry: Ferry, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        destination_proxy.fail("GET", "/k", flip_read_byte(7), times=99)
+        readback = replace(context, rules=replace(context.rules, evidence=Grade.READBACK))
+        (record,) = ferry.copy(readback, ref)
+        assert (record.status, record.untouched) == (Status.MISMATCH, False)
+
+
 class TestWhereTheServerChecksNothing:
     """A destination that takes any body: only its ETag tells, and the wrong object has to be removed."""
 

@@ -189,6 +189,19 @@ class TestResuming(Large):
         )
         assert again.destination_etag == first.destination_etag
 
+    def test_what_an_earlier_complete_made_is_not_what_it_replaced(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        old_object(pair)
+        old = pair.client.head_object(Bucket=pair.destination_bucket, Key=PREFIX + ref.key)["ETag"].strip('"')
+        looking = replace(context, rules=replace(context.rules, record_replaced=True))
+        upload = ferry.open_upload(looking, ref)
+        parts = done(ferry.send_parts(looking, upload))
+        first, _ = ferry.complete(looking, upload, parts)
+        again, _ = ferry.complete(looking, upload, parts)
+        assert (first.replaced_etag, first.status) == (old, Status.VERIFIED)
+        assert (again.replaced_etag, again.status) == (None, Status.VERIFIED)
+
     def test_complete_without_all_parts_is_refused_and_the_upload_kept(
         self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
     ) -> None:
@@ -250,7 +263,7 @@ class TestTheSource(Large):
         parts = done(ferry.send_parts(context, upload))
         put(pair.client, pair.source_bucket, ref.key, body_of("other", SIZE))
         record, end = ferry.complete(context, upload, parts)
-        assert (record.status, end) == (Status.SOURCE_CHANGED, UploadEnd.ABORTED)
+        assert (record.status, record.untouched, end) == (Status.SOURCE_CHANGED, True, UploadEnd.ABORTED)
         assert at_destination(pair) == OLD
 
     def test_a_source_that_goes_is_source_gone(
@@ -278,7 +291,17 @@ class TestTheSource(Large):
         upload = ferry.open_upload(context, ref)
         record, end = ferry.engine.run(fail(ferry.steps(context), upload, Status.FAILED, "why", 3))
         assert (record.status, record.error, record.attempts, end) == (Status.FAILED, "why", 3, UploadEnd.OPEN)
+        assert record.untouched
         assert open_uploads(pair) == [upload.upload_id]
+
+    @pytest.mark.parametrize("status", [Status.FAILED, Status.SOURCE_CHANGED])
+    def test_a_failed_part_of_an_upload_that_is_gone_may_mean_that_it_was_completed(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef, status: Status
+    ) -> None:
+        upload = ferry.open_upload(context, ref)
+        ferry.complete(context, upload, done(ferry.send_parts(context, upload)))
+        record, _ = ferry.engine.run(fail(ferry.steps(context), upload, status, "why", 3))
+        assert (record.status, record.untouched) == (status, False)
 
 
 class TestWrongRecords(Large):
@@ -394,7 +417,7 @@ class TestFaults:
         parts = done(ferry.send_parts(context, upload))
         destination_proxy.fail("POST", f"uploadId={upload.upload_id}", drop_before, times=99)
         record, end = ferry.complete(context, upload, parts)
-        assert (record.status, end) == (Status.FAILED, UploadEnd.OPEN)
+        assert (record.status, record.untouched, end) == (Status.FAILED, False, UploadEnd.OPEN)
         assert at_destination(pair) == OLD
         direct = replace(context, destination=pair.destination.client, destination_control=pair.destination.control)
         assert ferry.complete(direct, upload, parts)[0].status is Status.VERIFIED
