@@ -6,16 +6,15 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from ledger import accounting
-from ledger.accounting import Gap
 from ledger.connect import Connection
 from ledger.digest import ENCODINGS, RecordsDigest, records_digest, stored_digest
 from ledger.exports import has_history, snapshot
 from ledger.leases import RunRef
+from ledger.reconciliation import reconcile
 from ledger.rows import COLUMNS
 from ledger.runs import partition, run_status
 from model.errors import InvalidInput
-from model.outcome import Outcome
+from model.outcome import Gap, Outcome
 
 EXAMPLES = 3
 
@@ -55,7 +54,7 @@ def check_run(conn: Connection, run_id: int) -> Check:
         if stored is None or not has_history(conn, run_id):
             return Check(stored, None)
         found = records_digest(conn, run_id, stored.encoding)
-        gaps = () if found == stored else tuple(accounting.reconcile(conn, RunRef(run.job, run_id, 0)))
+        gaps = () if found == stored else tuple(reconcile(conn, RunRef(run.job, run_id, 0)))
         others, examples = _others(conn, run.job, run_id)
         return Check(stored, found, gaps, others, examples)
 
