@@ -18,6 +18,7 @@ from ledger.leases import START_LOCK, Claim, Rival, RunRef, fence_off, fenced, h
 from ledger.process import ProcessIdentity, identity_from_json, this_process
 from ledger.retry import RETRY_FOR_S, repeat
 from ledger.schema import require_current
+from ledger.uploads import forget_uploads
 from model.errors import InvalidInput, LeaseHeld, RunBroken
 from model.outcome import Outcome, RunKind
 
@@ -25,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 _LINGER_S = 5.0
 _LINGER_POLL_S = 0.25
 _HELD_POLL_S = 1.0
+_FORGETTING_S = 600.0
 
 _STATUS = (
     "SELECT run_id, runs.job,"
@@ -145,7 +147,8 @@ def finish_run(
 
 
 def drop_history(conn: Connection, run_id: int) -> None:
-    """Drops a run's partitions of `attempts` and `destination_rows`. Repeatable.
+    """Drops a run's partitions of `attempts` and `destination_rows`, and its closed uploads but for those of objects
+    as they stand now. Repeatable.
 
     Its row in `runs`, its counts and `objects` stay.
     Raises InvalidInput for a run that is still going. Waits at most 10 s for readers of `attempts`.
@@ -158,6 +161,10 @@ def drop_history(conn: Connection, run_id: int) -> None:
         ).fetchone()
         if running:
             raise InvalidInput(f"run {run_id} is still going: stop it first, with `s3ferry stop {run_id}`")
+    # the partitions last: a history that is gone is not dropped again
+    with transaction(conn, _FORGETTING_S):
+        forget_uploads(conn, run_id)
+    with transaction(conn):
         for name in (partition(run_id), sql.Identifier(f"destination_rows_{int(run_id)}")):
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
 
