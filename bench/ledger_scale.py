@@ -20,10 +20,10 @@ from bench.parts_report import scale_text
 from bench.report import write
 from bench.rows import inventory
 from bench.servers import Postgres, postgres
-from ledger.accounting import reconcile
 from ledger.connect import Connection, connect
 from ledger.digest import seal
 from ledger.leases import RunRef, release
+from ledger.reconciliation import reconcile
 from ledger.retry import repeat
 from ledger.runs import finish_run
 from model.outcome import Outcome

@@ -1,4 +1,4 @@
-"""Rows in against rows accounted for: counts per input file, their reconciliation and their sums."""
+"""The accounts of a run per input file: rows expected, read, and counted by how they ended."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from psycopg import sql
-
 from ledger.connect import Connection
 from ledger.leases import RunRef, fenced
-from ledger.runs import partition
+from ledger.objects import CLAIMED
+from ledger.rows import storable
 from model.records import Tally
-from model.status import COUNTED_ONLY, SizeClass, Status
+from model.status import SizeClass, Status
 
 _UNCLASSED = "none"
+_BEFORE = -1
+"""The slice of what is known of a file before any of it is read."""
 
 
 class InputFile(NamedTuple):
@@ -26,22 +27,12 @@ class InputFile(NamedTuple):
     md5: str | None
 
 
-class Gap(NamedTuple):
-    """A difference that keeps a run from being a success. `status` None: rows read against rows counted.
+class ExpectedFile(NamedTuple):
+    """An input file before it is read: its rows where they were counted, or why it is left out as a bad file."""
 
-    With a status: rows counted as it (`expected`) against rows the ledger holds (`found`). `unit` says what is counted.
-    """
-
-    file_number: int
-    status: Status | None
-    expected: int
-    found: int
-    unit: str = "rows"
-
-    def __str__(self) -> str:
-        if self.status is None:
-            return f"input file {self.file_number}: {self.expected} {self.unit} read, {self.found} accounted for"
-        return f"input file {self.file_number}: {self.expected} rows counted {self.status}, {self.found} in the ledger"
+    file: InputFile
+    rows: int | None = None
+    bad_reason: str | None = None
 
 
 class ClassCount(NamedTuple):
@@ -51,6 +42,48 @@ class ClassCount(NamedTuple):
     status: Status
     objects: int
     object_bytes: int
+
+
+def expect_files(conn: Connection, ref: RunRef, expected: Sequence[ExpectedFile]) -> None:
+    """Notes which input files the run is to read; what was noted of one before goes. Repeatable.
+
+    Raises LeaseLost when fenced off.
+    """
+    with fenced(conn, ref):
+        conn.execute(
+            "INSERT INTO manifest_files"
+            " (run_id, slice, file_number, file_key, size, md5, rows, object_bytes, expected_rows, bad_reason)"
+            " SELECT %s, %s, file_number, file_key, size, md5, 0, 0, expected_rows, bad_reason"
+            " FROM unnest(%s::int[], %s::text[], %s::bigint[], %s::text[], %s::bigint[], %s::text[])"
+            " AS expected (file_number, file_key, size, md5, expected_rows, bad_reason) ORDER BY file_number"
+            " ON CONFLICT (run_id, file_number, slice) DO UPDATE SET expected_rows = excluded.expected_rows,"
+            " bad_reason = excluded.bad_reason",
+            (
+                ref.run_id,
+                _BEFORE,
+                [one.file.file_number for one in expected],
+                [one.file.file_key for one in expected],
+                [one.file.size for one in expected],
+                [one.file.md5 for one in expected],
+                [one.rows for one in expected],
+                [one.bad_reason and storable(one.bad_reason) for one in expected],
+            ),
+        )
+
+
+def note_bad_file(conn: Connection, ref: RunRef, file: InputFile, reason: str) -> None:
+    """Notes that the file is left out, found bad where it was to be read; its expected rows stay. Repeatable.
+
+    Raises LeaseLost when fenced off.
+    """
+    with fenced(conn, ref):
+        conn.execute(
+            "INSERT INTO manifest_files"
+            " (run_id, slice, file_number, file_key, size, md5, rows, object_bytes, bad_reason)"
+            " VALUES (%s, %s, %s, %s, %s, %s, 0, 0, %s)"
+            " ON CONFLICT (run_id, file_number, slice) DO UPDATE SET bad_reason = excluded.bad_reason",
+            (ref.run_id, _BEFORE, *file, storable(reason)),
+        )
 
 
 def write_counts(
@@ -81,54 +114,22 @@ def write_counts(
         )
 
 
-def gap_query(run_id: int) -> str:
-    """What shows a user the gaps of a run, file by file, in SQL on one line."""
-    return (
-        "SELECT file_number, min(file_key) AS file, sum(rows) AS rows_read, (SELECT sum(objects) FROM manifest_counts c"  # noqa: S608
-        " WHERE c.run_id = f.run_id AND c.file_number = f.file_number) AS accounted_for FROM manifest_files f"
-        f" WHERE run_id = {run_id} GROUP BY run_id, file_number ORDER BY file_number;"
-    )
+def bad_files(conn: Connection, run_id: int) -> int:
+    """How many input files of the run were left out because they are bad. A read."""
+    row = conn.execute(
+        "SELECT count(*) FROM (SELECT FROM manifest_files WHERE run_id = %s GROUP BY file_number"
+        " HAVING max(bad_reason) IS NOT NULL AND (max(slice) < 0 OR sum(rows) < max(expected_rows))) AS bad",
+        (run_id,),
+    ).fetchone()
+    return row[0] if row else 0
 
 
-def reconcile(conn: Connection, ref: RunRef) -> list[Gap]:
-    """Where this run's rows do not add up, in order of input file; empty when all do. Repeatable.
-
-    Per file: rows read against the sum of all statuses, and, where they agree, bytes likewise. Bytes missing are a gap,
-    but rows may come without a size, and with `--on_change=copy` a size is that of what is there now. Per file and
-    status that is kept row by row: rows counted against rows in `attempts`, or in `dead_letters` where they could not
-    be kept. Reads the whole partition: give it a statement time-out of minutes.
-    """
-    rows = conn.execute(
-        "SELECT coalesce(f.file_number, c.file_number), coalesce(f.rows, 0), coalesce(c.objects, 0), f.bytes, c.bytes"
-        " FROM (SELECT file_number, sum(rows)::bigint AS rows, sum(object_bytes)::bigint AS bytes FROM manifest_files"
-        " WHERE run_id = %(run)s GROUP BY 1) f"
-        " FULL JOIN (SELECT file_number, sum(objects)::bigint AS objects, sum(object_bytes)::bigint AS bytes"
-        " FROM manifest_counts WHERE run_id = %(run)s GROUP BY 1) c USING (file_number)"
-        " WHERE coalesce(f.rows, 0) <> coalesce(c.objects, 0) OR (c.bytes < f.bytes AND NOT EXISTS (SELECT FROM runs"
-        " WHERE run_id = %(run)s AND options -> 'copy' ->> 'on_change' = 'copy')) ORDER BY 1",
-        {"run": ref.run_id},
-    ).fetchall()
-    gaps = [
-        Gap(file, None, read, counted) if read != counted else Gap(file, None, bytes_read, bytes_counted, "bytes")
-        for file, read, counted, bytes_read, bytes_counted in rows
-    ]
-    rows = conn.execute(
-        sql.SQL(
-            "WITH kept AS (SELECT file_number, row_number, status FROM {partition} UNION ALL"
-            " SELECT file_number, row_number, status FROM dead_letters d WHERE run_id = %(run)s AND NOT EXISTS"
-            " (SELECT FROM {partition} a WHERE (a.file_number, a.row_number) = (d.file_number, d.row_number))),"
-            " found AS (SELECT file_number, status, count(*) AS objects FROM kept GROUP BY 1, 2),"
-            " counted AS (SELECT file_number, status, sum(objects)::bigint AS objects FROM manifest_counts"
-            " WHERE run_id = %(run)s GROUP BY 1, 2)"
-            " SELECT file_number, status, coalesce(c.objects, 0), coalesce(f.objects, 0)"
-            " FROM counted c FULL JOIN found f USING (file_number, status)"
-            " WHERE status <> ALL(%(counted_only)s::object_status[])"
-            " AND coalesce(c.objects, 0) <> coalesce(f.objects, 0)"
-            " ORDER BY 1, 2"
-        ).format(partition=partition(ref.run_id)),
-        {"run": ref.run_id, "counted_only": [status.value for status in COUNTED_ONLY]},
-    ).fetchall()
-    return gaps + [Gap(file, Status(status), want, have) for file, status, want, have in rows]
+def rows_without_key(conn: Connection, run_id: int) -> int:
+    """How many rows of the run stand for an object whose destination key the ledger does not hold. A read."""
+    row = conn.execute(
+        "SELECT count(*) FROM dead_letters WHERE run_id = %s AND reason <> %s", (run_id, CLAIMED)
+    ).fetchone()
+    return row[0] if row else 0
 
 
 def summary_counts(conn: Connection, run_id: int) -> list[ClassCount]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger import accounting
-from ledger.accounting import Gap
 from ledger.agreement import disagreement
 from ledger.connect import Connection
 from ledger.digest import ENCODINGS, RecordsDigest, records_digest, stored_digest
 from ledger.exports import has_history, snapshot
 from ledger.leases import RunRef
+from ledger.reconciliation import reconcile
 from ledger.runs import run_status
 from model.errors import InvalidInput
-from model.outcome import Outcome
+from model.outcome import Gap, Outcome
 
 _CLOSED = frozenset(Outcome) - {Outcome.RUNNING, Outcome.ABANDONED}
 """How runs stand that closed themselves: nothing more is written under them."""
@@ -57,7 +56,7 @@ def check_run(conn: Connection, run_id: int) -> Check:
         if stored is None or not there:
             return Check(stored, None, sealable=stored is None and there and run.outcome in _CLOSED)
         found = records_digest(conn, run_id, stored.encoding)
-        gaps = () if found == stored else tuple(accounting.reconcile(conn, RunRef(run.job, run_id, 0)))
+        gaps = () if found == stored else tuple(reconcile(conn, RunRef(run.job, run_id, 0)))
         return Check(stored, found, gaps, *disagreement(conn, run))
 
 

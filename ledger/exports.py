@@ -85,6 +85,11 @@ def has_history(conn: Connection, run_id: int) -> bool:
     return _exists(conn, partition(run_id))
 
 
+def has_destination_rows(conn: Connection, run_id: int) -> bool:
+    """Whether what the destination held, when the run verified against it, is still there. Repeatable."""
+    return _exists(conn, part(run_id))
+
+
 def dead_rows(conn: Connection, run_id: int, statuses: Collection[Status]) -> Iterator[DeadRow]:
     """The run's rows of these statuses, and the dead letters of rows that have no other; by file and row number."""
     query = sql.SQL(_DEAD).format(
@@ -142,10 +147,8 @@ def record_rows(conn: Connection, run_id: int) -> Iterator[TupleRow]:
 def extra_names(conn: Connection, run_id: int, bucket: str) -> Iterator[ObjectName]:
     """Objects of the destination's inventory that no row of the run stands for, by key; `bucket` is the destination's.
 
-    None for a run that read no destination inventory.
+    The run must have destination rows, and have seen each row of its own inventory.
     """
-    if not _exists(conn, part(run_id)):
-        return
     query = sql.SQL("SELECT {}, destination_key, NULL {} ORDER BY destination_key").format(
         sql.Literal(bucket), among_extras(run_id)
     )

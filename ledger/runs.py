@@ -18,6 +18,7 @@ from ledger.leases import START_LOCK, Claim, Rival, RunRef, fence_off, fenced, h
 from ledger.process import ProcessIdentity, identity_from_json, this_process
 from ledger.retry import RETRY_FOR_S, repeat
 from ledger.schema import require_current
+from ledger.uploads import forget_uploads
 from model.errors import InvalidInput, LeaseHeld, RunBroken
 from model.outcome import Outcome, RunKind
 
@@ -25,6 +26,7 @@ _LOG = logging.getLogger(__name__)
 _LINGER_S = 5.0
 _LINGER_POLL_S = 0.25
 _HELD_POLL_S = 1.0
+_FORGETTING_S = 600.0
 
 _STATUS = (
     "SELECT run_id, runs.job,"
@@ -145,7 +147,8 @@ def finish_run(
 
 
 def drop_history(conn: Connection, run_id: int) -> None:
-    """Drops a run's partitions of `attempts`, `destination_rows` and `claims`. Repeatable.
+    """Drops a run's partitions of `attempts`, `destination_rows` and `claims`, and its closed uploads but for those of
+    objects as they stand now. Repeatable.
 
     Its row in `runs`, its counts and `objects` stay.
     Raises InvalidInput for a run that is still going. Waits at most 10 s for readers of `attempts`.
@@ -158,7 +161,11 @@ def drop_history(conn: Connection, run_id: int) -> None:
         ).fetchone()
         if running:
             raise InvalidInput(f"run {run_id} is still going: stop it first, with `s3ferry stop {run_id}`")
-        apart = (sql.Identifier(f"{table}_{int(run_id)}") for table in ("destination_rows", "claims"))
+    # the partitions last: a history that is gone is not dropped again
+    with transaction(conn, _FORGETTING_S):
+        forget_uploads(conn, run_id)
+    apart = (sql.Identifier(f"{table}_{int(run_id)}") for table in ("destination_rows", "claims"))
+    with transaction(conn):
         for name in (partition(run_id), *apart):
             conn.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
 

@@ -214,3 +214,19 @@ def end_left(conn: Connection, left: LeftUpload, abort: Callable[[], None]) -> b
             (left.identity,),
         )
     return True
+
+
+def forget_uploads(conn: Connection, run_id: int) -> None:
+    """Deletes the run's closed uploads and their parts. Repeatable.
+
+    Open ones stay, and those of objects whose row in `objects` is still of the source state that was uploaded: no other
+    table has the digests of their parts.
+    """
+    conn.execute(
+        "WITH forgotten AS (DELETE FROM uploads u WHERE run_id = %s AND (state = 'aborted' OR (state = 'completed'"
+        " AND NOT EXISTS (SELECT FROM objects o WHERE o.job = u.job AND o.destination_key = u.destination_key"
+        " AND (o.source_bucket, o.source_key, o.source_etag, o.size)"
+        " = (u.source_bucket, u.source_key, u.source_etag, u.size)))) RETURNING identity)"
+        " DELETE FROM parts USING forgotten WHERE parts.identity = forgotten.identity",
+        (run_id,),
+    )

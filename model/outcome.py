@@ -50,12 +50,43 @@ class Count(NamedTuple):
     object_bytes: int
 
 
+class GapKind(StrEnum):
+    """Which two sides of the accounts differ."""
+
+    UNREAD = "unread"
+    """What the inventory file holds, and what was read of it."""
+    UNACCOUNTED = "unaccounted"
+    """What was read, and what was counted with a status."""
+    UNRECORDED = "unrecorded"
+    """What was counted with a status that is kept row by row, and what the ledger holds."""
+
+
 class Gap(NamedTuple):
-    """An input file whose rows read and rows accounted for differ."""
+    """A difference in the accounts of one input file: it keeps a run from being a success.
+
+    `unit` is what is counted: rows, bytes, or (of a file whose rows nobody counted before) files. `size_class` and
+    `status` are those of UNRECORDED rows; no class where the ledger holds some of them as dead letters alone.
+    """
 
     file_number: int
-    rows: int
-    accounted: int
+    expected: int
+    found: int
+    kind: GapKind = GapKind.UNACCOUNTED
+    unit: str = "rows"
+    size_class: SizeClass | None = None
+    status: Status | None = None
+
+    def __str__(self) -> str:
+        return f"input file {self.file_number}: {self._difference}"
+
+    @property
+    def _difference(self) -> str:
+        if self.kind is GapKind.UNACCOUNTED:
+            return f"{self.expected} {self.unit} read, {self.found} accounted for"
+        if self.kind is GapKind.UNRECORDED:
+            words = " ".join(word for word in (self.size_class, self.status) if word)
+            return f"{self.expected} {self.unit} counted {words}, {self.found} in the ledger"
+        return "never read" if self.unit == "files" else f"{self.expected} {self.unit} in it, {self.found} read"
 
 
 def exit_code(
@@ -78,3 +109,17 @@ def outcome_of(code: Exit) -> Outcome:
         Exit.FAILURES: Outcome.FAILED,
         Exit.INTERRUPTED: Outcome.INTERRUPTED,
     }.get(code, Outcome.BROKEN)
+
+
+def why_not_whole(code: int | None, bad_files: int, gaps: Sequence[object], unnamed_rows: int) -> str | None:
+    """Why a run did not see each object of its inventory, in words; None when it did.
+
+    `code` is its exit code, None where it has none. `unnamed_rows` are those the ledger has no destination key of.
+    """
+    if code not in (Exit.OK, Exit.FAILURES):
+        return "it did not come to its end" if code is None else f"it ended with exit code {int(code)}"
+    if bad_files:
+        return f"{bad_files} bad inventory files were left out"
+    if gaps:
+        return "its accounts do not balance"
+    return f"{unnamed_rows} rows have no usable key" if unnamed_rows else None

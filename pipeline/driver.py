@@ -12,21 +12,23 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ledger import accounting, claims, destination_rows, leases, queries, runs
+from ledger.accounting import ExpectedFile
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.leases import RunRef
 from ledger.process import ProcessIdentity, this_process
+from ledger.reconciliation import gap_lines, gap_queries, reconcile
 from ledger.retry import repeat
 from ledger.runs import RunStart
 from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from model.outcome import Count, Exit, Gap, RunKind, exit_code, outcome_of
+from model.outcome import Count, Exit, RunKind, exit_code, outcome_of, why_not_whole
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -46,7 +48,7 @@ from storage.config import Capabilities
 from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
-from transforms.read_inventory import clear_spool
+from transforms.read_inventory import clear_spool, input_file
 from transforms.worker import MAX_FAILURES, close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
@@ -116,7 +118,6 @@ class _Run:
         self._stopped: str | None = None
         self._signalled = False
         self._rows: int | None = None
-        self._bad_files = 0
 
     def execute(self) -> int:
         # the lease is renewed until the run is closed, however long accounting takes
@@ -214,7 +215,7 @@ class _Run:
             _LOGGER.info("destination: %s", _words(destination_can))
         if copies and self._manifest.keys_may_meet:
             session.call(lambda conn: claims.make_room(conn, self._ref))
-        slices = self._slices()
+        slices = self._slices(session)
         job = JobContext(
             config=self._sharing(slices),
             run=self._ref,
@@ -230,12 +231,20 @@ class _Run:
         )
         return job, slices
 
-    def _slices(self) -> list[list[FileSlice]]:
+    def _slices(self, session: LedgerSession) -> list[list[FileSlice]]:
         if not is_local(self._config):
+            self._expect(session, {}, {})
             return whole_files(len(self._manifest.files))
-        counted, self._bad_files = self._preflight.count_rows(self._manifest, self._ref)
+        counted, bad = self._preflight.count_rows(self._manifest, self._ref)
+        self._expect(session, dict(counted), bad)
         self._rows = sum(rows for _, rows in counted)
         return plan_slices(counted, self._config.routing.slice_rows)
+
+    def _expect(self, session: LedgerSession, rows: Mapping[int, int], bad: Mapping[int, str]) -> None:
+        """Note what is to be read, for the accounts: rows by file where they are counted, and bad files."""
+        numbers = (file.file_number for file in self._manifest.files)
+        files = [ExpectedFile(input_file(self._manifest, n), rows.get(n), bad.get(n)) for n in numbers]
+        session.call(lambda conn: accounting.expect_files(conn, self._ref, files))
 
     def _sharing(self, slices: Sequence[Sequence[FileSlice]]) -> JobConfig:
         sizes = [file.size for file in self._manifest.files]
@@ -317,24 +326,27 @@ class _Run:
 
     def _close(self, conn: Connection, error: S3ferryError | None) -> Summary:
         counts = tuple(Count(*count) for count in accounting.summary_counts(conn, self._ref.run_id))
-        gaps = accounting.reconcile(conn, self._ref)
+        gaps = reconcile(conn, self._ref)
         stop = runs.run_status(conn, self._ref.run_id).stop_requested or self._stopped
         if stop == MAX_FAILURES and error is None:
             error = RunBroken(f"stopped: more failures than --max_failures={self._config.run.max_failures}")
         if stop is not None or error is not None:
             gaps = []
-        for gap in gaps:
-            _LOGGER.error("the accounts do not balance: %s", gap)
-        if gaps:
-            _LOGGER.error("what was read and what is accounted for: %s", accounting.gap_query(self._ref.run_id))
-        open_gaps = tuple(Gap(gap.file_number, gap.expected, gap.found) for gap in gaps)
+        for line in gap_lines(self._ref.run_id, gaps):
+            _LOGGER.error("%s", line)
         strict = self._config.run.strict_source
-        code = exit_code(counts, open_gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)
+        code = exit_code(counts, gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)
         if isinstance(error, InvalidInput):
             code = Exit.USAGE
-        summary = self._summary(code, counts, open_gaps, error, queries.first_start(conn, self._ref.run_id))
+        summary = self._summary(code, counts, error, queries.first_start(conn, self._ref.run_id))
+        summary = dataclasses.replace(
+            summary,
+            bad_files=accounting.bad_files(conn, self._ref.run_id),
+            gaps=tuple(gaps),
+            gap_queries=tuple(gap_queries(self._ref.run_id, gaps)),
+        )
         if self._config.verify is not None:
-            summary = self._with_findings(conn, summary, whole=stop is None and error is None)
+            summary = self._with_findings(conn, summary)
         runs.finish_run(conn, self._ref, outcome_of(code), int(code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
@@ -373,10 +385,11 @@ class _Run:
         )
         return with_paths, None
 
-    def _with_findings(self, conn: Connection, summary: Summary, *, whole: bool) -> Summary:
-        """The summary of a verification, with what its rows alone do not tell; `whole`: it saw all of them."""
+    def _with_findings(self, conn: Connection, summary: Summary) -> Summary:
+        """The summary of a verification, with what its rows alone do not tell."""
         unadopted = queries.same_but_not_verified(conn, self._ref)
-        if not self._is_joined or not whole:
+        unnamed = accounting.rows_without_key(conn, self._ref.run_id)
+        if not self._is_joined or why_not_whole(summary.exit_code, summary.bad_files, summary.gaps, unnamed):
             return dataclasses.replace(summary, unadopted_objects=unadopted)
         found = destination_rows.extras(conn, self._ref)
         if found.objects:
@@ -391,7 +404,6 @@ class _Run:
         self,
         code: Exit,
         counts: tuple[Count, ...],
-        gaps: tuple[Gap, ...],
         error: S3ferryError | None,
         first_start: float | None,
     ) -> Summary:
@@ -408,9 +420,7 @@ class _Run:
             seconds=seconds,
             start_up_seconds=start_up,
             rows=sum(count.objects for count in counts),
-            bad_files=self._bad_files,
             counts=counts,
-            gaps=gaps,
             error=error.message if error else None,
             kind=_kind(self._config),
         )

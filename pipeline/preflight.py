@@ -134,12 +134,12 @@ class Preflight:
 
         return self._engine.run(probe())
 
-    def count_rows(self, manifest: Manifest, run: RunRef) -> tuple[list[tuple[int, int]], int]:
-        """Spool and verify every file; (file number, rows) of each, and how many bad files were left out.
+    def count_rows(self, manifest: Manifest, run: RunRef) -> tuple[list[tuple[int, int]], dict[int, str]]:
+        """Spool and verify every file; (file number, rows) of each, and why bad files were left out, by number.
 
         Raises InvalidInput for a corrupt file unless `--skip_bad_files`.
         """
-        counted, bad = [], 0
+        counted, bad = [], {}
         folder = spool_folder(self._config.inventory.spool_dir, run)
         for file in manifest.files:
             member = manifest.of(file.file_number)
@@ -149,7 +149,7 @@ class Preflight:
             except CorruptInventoryFile as error:
                 if not self._config.inventory.skip_bad_files:
                     raise
-                bad += 1
+                bad[file.file_number] = error.message
                 _LOGGER.warning("left out: %s", error)
                 continue
             counted.append((file.file_number, rows))

@@ -49,6 +49,8 @@ class Summary:
     rows: int
     counts: tuple[Count, ...] = ()
     gaps: tuple[Gap, ...] = ()
+    gap_queries: tuple[str, ...] = ()
+    """SQL that shows the gaps in the ledger."""
     bad_files: int = 0
     """Inventory files left out by --skip_bad_files; their rows are not counted anywhere."""
     error: str | None = None
@@ -120,6 +122,7 @@ class Summary:
             "statuses": {s: {"objects": n, "bytes": size} for s, (n, size) in self.status_totals.items()},
             "counts": by_class,
             "gaps": [gap._asdict() for gap in self.gaps],
+            "gap_queries": list(self.gap_queries),
             "unadopted_objects": self.unadopted_objects,
             "extra_objects": self.extra_objects,
             "error": self.error,
@@ -271,7 +274,7 @@ def _sentence_of_verification(summary: Summary, listed: str) -> str:
 
 
 def _places(gaps: Sequence[Gap]) -> str:
-    places = ", ".join(f"file {gap.file_number}: {gap.rows} read, {gap.accounted} accounted for" for gap in gaps[:3])
+    places = ", ".join(str(gap) for gap in gaps[:3])
     return places + (f" and {len(gaps) - 3} more" if len(gaps) > 3 else "")
 
 

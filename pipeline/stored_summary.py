@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from model.outcome import Count, Gap
+from model.outcome import Count, Gap, GapKind
+from model.status import SizeClass, Status
 from pipeline.report import Summary
 
 if TYPE_CHECKING:
@@ -33,11 +34,21 @@ def stored_summary(run: RunStatus, counts: Sequence[Count]) -> Summary:
         start_up_seconds=float(told.get("start_up_seconds", 0.0)),
         rows=sum(count.objects for count in counts),
         counts=tuple(counts),
-        gaps=tuple(_gap(gap) for gap in told.get("gaps", ())),
+        gaps=tuple(stored_gaps(run)),
+        gap_queries=tuple(told.get("gap_queries", ())),
         bad_files=int(told.get("bad_files", 0)),
         error=run.error,
         records_digest=run.records_digest,
+        kind=run.kind,
+        unadopted_objects=told.get("unadopted_objects"),
+        extra_objects=told.get("extra_objects"),
     )
+
+
+def stored_gaps(run: RunStatus) -> list[Gap]:
+    """The gaps a run ended with."""
+    told: Mapping[str, Any] = run.summary or {}
+    return [_gap(gap) for gap in told.get("gaps", ())]
 
 
 def _section(options: Mapping[str, object], name: str) -> Mapping[str, Any]:
@@ -46,5 +57,18 @@ def _section(options: Mapping[str, object], name: str) -> Mapping[str, Any]:
 
 
 def _gap(stored: Any) -> Gap:
-    """A gap as the driver stores it, or as a graph that closes its run itself does."""
-    return Gap(**stored) if isinstance(stored, Mapping) else Gap(*stored)
+    """A gap as this package stores it, or as one did that knew rows alone: with other names, or as a list."""
+    if not isinstance(stored, Mapping):
+        return Gap(*stored)
+    if "accounted" in stored:
+        return Gap(stored["file_number"], stored["rows"], stored["accounted"])
+    size_class, status = stored["size_class"], stored["status"]
+    return Gap(
+        stored["file_number"],
+        stored["expected"],
+        stored["found"],
+        GapKind(stored["kind"]),
+        stored["unit"],
+        SizeClass(size_class) if size_class else None,
+        Status(status) if status else None,
+    )

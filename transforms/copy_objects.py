@@ -111,16 +111,19 @@ def settled_and_wanted(
 def settled_record(job: JobContext, recorded: IntegrityRecord, ref: ObjectRef, kind: SizeClass) -> IntegrityRecord:
     """The record of `ref` when this run has already finished `recorded` under its destination key.
 
-    The same row again is what it was, another row of the same source object is a DUPLICATE, and another
-    object is FAILED: nothing may be written over what is proven.
+    The same row again is what it was, another row of the same source object is a DUPLICATE of the size it states, and
+    another object is FAILED: nothing may be written over what is proven.
     """
     source = (recorded.source_bucket, recorded.source_key, recorded.source_version)
     if source != (ref.bucket, ref.key, ref.version_id):
         return unread_record(job, ref, kind, Status.FAILED, OTHER_OBJECT)
-    same_row = (recorded.file_number, recorded.row_number) == (ref.file_number, ref.row_number)
+    if (recorded.file_number, recorded.row_number) == (ref.file_number, ref.row_number):
+        return recorded._replace(recorded=True)
     return recorded._replace(
         file_number=ref.file_number,
         row_number=ref.row_number,
-        status=recorded.status if same_row else Status.DUPLICATE,
+        size=ref.size,
+        size_class=kind,
+        status=Status.DUPLICATE,
         recorded=True,
     )

@@ -6,21 +6,25 @@ whose driver is gone closes itself; a driver that is there closes it again with 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
 
-from ledger import accounting, leases, runs
-from ledger.accounting import InputFile
+from ledger import accounting, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
-from model.outcome import Count, Gap, exit_code, outcome_of
+from ledger.reconciliation import gap_lines, gap_queries, reconcile
+from model.outcome import Count, exit_code, outcome_of
 from model.records import Tally
 from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
+from transforms.read_inventory import input_file
 from transforms.tallies import MergeTallies
 from transforms.worker_dofn import WorkerDoFn
+
+_LOGGER = logging.getLogger("s3ferry")
 
 _NOTHING = Tally(-1, None, None, 0, 0)
 """A tally of no file."""
@@ -62,7 +66,7 @@ class _FinaliseFn(WorkerDoFn):
     def process(self, element: list[Tally]) -> Iterator[int]:
         element = [tally for tally in element if tally.file_number != _NOTHING.file_number]
         read = {tally.file_number for tally in element if tally.status is None}
-        files = [_input_file(self._job, number) for number in sorted(read)]
+        files = [input_file(self._job.manifest, number) for number in sorted(read)]
         self.worker.ledger.call(
             lambda conn: accounting.write_counts(conn, self._job.run, self._slice_number, files, element)
         )
@@ -71,21 +75,25 @@ class _FinaliseFn(WorkerDoFn):
         yield sum(tally.objects for tally in element if tally.status is None)
 
     def _close(self, conn: Connection) -> None:
-        run = self._job.run
-        gaps = [Gap(gap.file_number, gap.expected, gap.found) for gap in accounting.reconcile(conn, run)]
+        run, config = self._job.run, self._job.config
         counts = [Count(*count) for count in accounting.summary_counts(conn, run.run_id)]
         stopped = runs.run_status(conn, run.run_id).stop_requested is not None
-        strict = self._job.config.run.strict_source
-        code = exit_code(counts, () if stopped else gaps, stopped=stopped, broken=False, strict_source=strict)
-        summary = {"counts": [list(count) for count in counts], "gaps": [list(gap) for gap in gaps]}
+        gaps = [] if stopped else reconcile(conn, run)
+        if config.run.detach:
+            # a driver that is there says it itself
+            for line in gap_lines(run.run_id, gaps):
+                _LOGGER.error("%s", line)
+        code = exit_code(counts, gaps, stopped=stopped, broken=False, strict_source=config.run.strict_source)
+        summary = {
+            "counts": [list(count) for count in counts],
+            "gaps": [gap._asdict() for gap in gaps],
+            "gap_queries": gap_queries(run.run_id, gaps),
+            "bad_files": accounting.bad_files(conn, run.run_id),
+            "unadopted_objects": queries.same_but_not_verified(conn, run) if config.verify else None,
+        }
         runs.finish_run(conn, run, outcome_of(code), int(code), summary)
         if self._job.config.run.runner in CLUSTER_RUNNERS:
             # a driver that is there does it when all workers are done
             seal(conn, run.run_id)
         if self._job.config.run.detach:
             leases.release(conn, run)
-
-
-def _input_file(job: JobContext, number: int) -> InputFile:
-    file = job.manifest.files[number]
-    return InputFile(number, str(file.location), file.size or 0, file.md5)

@@ -1,12 +1,14 @@
 """ReadInventory: inventory files, verified and spooled, into batches of rows.
 
 One element in is a `FileSlice`. A file is checked (size, MD5, and that it can be read to its end)
-before a row of it goes on; a corrupt one raises InvalidInput, which fails the run.
+before a row of it goes on; a corrupt one raises InvalidInput, which fails the run, or with `--skip_bad_files` is
+noted in the ledger and left out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 import tempfile
@@ -16,6 +18,7 @@ from typing import Any
 
 import apache_beam as beam
 
+from ledger.accounting import InputFile, note_bad_file
 from ledger.leases import RunRef
 from model.objects import BadRow, InventoryRow
 from storage.inventory.errors import CorruptInventoryFile
@@ -27,6 +30,8 @@ from storage.inventory.spool import discard, spool
 from transforms.context import FileSlice, JobContext
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
+
+_LOGGER = logging.getLogger("s3ferry")
 
 RowBatch = list[InventoryRow | BadRow]
 """Up to a thousand rows of one file: what travels between the fused steps before routing."""
@@ -79,10 +84,13 @@ class _ReadFileFn(WorkerDoFn):
             path = spool(store, file, spool_folder(job.config.inventory.spool_dir, job.run))
             if element.stop is None:
                 count_rows(path, manifest.format)
-        except CorruptInventoryFile:
+        except CorruptInventoryFile as error:
             if not job.config.inventory.skip_bad_files:
                 raise
+            self._leave_out(element.file_number, error)
             return
+        # the file counts as read although it may have no rows
+        self._tallies.add(element.file_number, None, None, 0, 0)
         batches = read_rows(
             path,
             manifest.format,
@@ -99,8 +107,19 @@ class _ReadFileFn(WorkerDoFn):
         if element.stop is None:
             discard(file, path.parent)
 
+    def _leave_out(self, number: int, error: CorruptInventoryFile) -> None:
+        run, bad = self._job.run, input_file(self._job.manifest, number)
+        _LOGGER.warning("left out: %s", error)
+        self.worker.ledger.call(lambda conn: note_bad_file(conn, run, bad, error.message))
+
     def finish_bundle(self) -> Iterator[Any]:
         yield from self._tallies.close_tagged()
+
+
+def input_file(manifest: Manifest, number: int) -> InputFile:
+    """File `number` of the manifest as the ledger names it."""
+    file = manifest.files[number]
+    return InputFile(number, str(file.location), file.size or 0, file.md5)
 
 
 def inventory_store(manifest: Manifest, control: Any) -> InventoryStore:

@@ -68,7 +68,11 @@ class _SelectFn(WorkerDoFn):
             self._tickets.append(self.worker.ledger.write_dead_letters(letters))
         if unsized:
             found = self.worker.engine.run(self._complete(unsized))
-            refs += [one for one in found if isinstance(one, ObjectRef)]
+            sized = [one for one in found if isinstance(one, ObjectRef)]
+            for ref in sized:
+                # its bytes count as read, as those of rows that state a size
+                self._tallies.add(ref.file_number, None, None, 0, ref.size)
+            refs += sized
             ended = [one for one in found if isinstance(one, IntegrityRecord)]
             if ended:
                 yield beam.pvalue.TaggedOutput(RECORDS, ended)

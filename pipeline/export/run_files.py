@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -12,20 +13,23 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 
-from ledger import exports
+from ledger import accounting, exports
 from ledger.connect import Connection
 from ledger.digest import ENCODING, RecordsDigest, records_digest, stored_digest
 from ledger.retry import repeat
 from ledger.runs import RunStatus, run_status
 from model.errors import InvalidInput, RunBroken
-from model.outcome import Outcome, RunKind
+from model.outcome import Outcome, RunKind, why_not_whole
 from model.status import DEAD, RETRIED, Status
 from options.redaction import redactor
 from pipeline.export import formats
 from pipeline.export.schemas import DEAD_LETTER_FIELDS, DEAD_LETTER_VERSION, RECORD_FIELDS, RECORD_VERSION
+from pipeline.stored_summary import stored_gaps
 from pipeline.whole_file import whole_file
 
 T = TypeVar("T")
+
+_LOGGER = logging.getLogger("s3ferry")
 
 DEAD_LETTERS = "dead-letters.avro"
 RETRY = "retry.csv"
@@ -130,10 +134,23 @@ class _Export:
         self._write_manifest(RETRY, RETRIED)
         self._write_manifest(RESTORE, frozenset({Status.ARCHIVED}))
         if self._run.kind is RunKind.VERIFY:
-            destination = cast("dict[str, str]", self._run.options["destination"])
-            extra = exports.extra_names(self._conn, self._run.run_id, destination["bucket"])
+            extra = self._extra_names()
             self._write_rows(EXTRA, extra, lambda file, rows: formats.write_manifest(file, rows, versions=False))
         return Exported(self._folder, dict(self._files))
+
+    def _extra_names(self) -> Iterator[exports.ObjectName]:
+        """What the source's inventory does not have; none, with a warning, where the run cannot tell."""
+        conn, run = self._conn, self._run
+        if not exports.has_destination_rows(conn, run.run_id):
+            return iter(())
+        bad, unnamed = accounting.bad_files(conn, run.run_id), accounting.rows_without_key(conn, run.run_id)
+        told = int(cast("int", (run.summary or {}).get("bad_files", 0)))
+        why = why_not_whole(run.exit_code, max(bad, told), stored_gaps(run), unnamed)
+        if why is not None:
+            _LOGGER.warning("%s is not written: run %d did not see all its inventory names: %s", EXTRA, run.run_id, why)
+            return iter(())
+        destination = cast("dict[str, str]", run.options["destination"])
+        return exports.extra_names(conn, run.run_id, destination["bucket"])
 
     def everything(self, record_format: str) -> Exported:
         conn, run_id = self._conn, self._run.run_id

@@ -14,7 +14,7 @@ from ledger.leases import RunRef, release
 from ledger.runs import RunStart, drop_history, finish_run, start_run
 from ledger.schema import Migration, migrate, migrations
 from ledger.writer import write_objects
-from model.outcome import Count, Outcome, RunKind
+from model.outcome import Count, Gap, GapKind, Outcome, RunKind
 from model.records import Tally
 from model.status import SizeClass, Status
 from model.version import VERSION
@@ -208,6 +208,39 @@ def test_report_of_a_run_without_an_end_says_so(run: RunRef, capsys: pytest.Capt
     assert capsys.readouterr().out.splitlines()[-1] == "the run is still going; 0 rows accounted for"
 
 
+@pytest.mark.parametrize("kind", RunKind)
+def test_report_tells_all_that_the_run_told_at_its_end(
+    ended: Summary, kind: RunKind, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    verifies = kind is RunKind.VERIFY
+    gaps = (Gap(0, 5, 3), Gap(1, 1, 0, GapKind.UNREAD, "files"))
+    told = replace(
+        ended,
+        kind=kind,
+        bad_files=2,
+        gaps=(*gaps, Gap(0, 9, 7, GapKind.UNRECORDED, "bytes", SizeClass.LARGE, Status.VERIFIED)),
+        gap_queries=("SELECT 1;",),
+        unadopted_objects=0 if verifies else None,
+        extra_objects=3 if verifies else None,
+    )
+    with connect(ledger_dsn, "test") as connection:
+        connection.execute("UPDATE runs SET kind = %s, summary = %s", (kind, Jsonb(told.as_dict())))
+
+    assert main(["report", str(ended.run_id), "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out) == told.as_dict()
+
+
+def test_gaps_that_an_older_package_stored_are_reported(
+    ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stored = {**ended.as_dict(), "gaps": [{"file_number": 0, "rows": 5, "accounted": 3}]}
+    with connect(ledger_dsn, "test") as connection:
+        connection.execute("UPDATE runs SET summary = %s", (Jsonb(stored),))
+
+    assert main(["report", str(ended.run_id), "--format=json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gaps"] == [Gap(0, 5, 3)._asdict()]
+
+
 def test_a_run_that_a_graph_closed_by_itself_is_reported(
     ended: Summary, ledger_dsn: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -216,7 +249,7 @@ def test_a_run_that_a_graph_closed_by_itself_is_reported(
 
     assert main(["report", str(ended.run_id), "--format=json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["gaps"] == [{"file_number": 0, "rows": 5, "accounted": 3}]
+    assert told["gaps"] == [Gap(0, 5, 3)._asdict()]
     assert told["statuses"] == ended.as_dict()["statuses"]
 
 
@@ -262,7 +295,7 @@ def test_check_says_what_changed(ended: Summary, ledger_dsn: str, capsys: pytest
     assert changed.startswith(f"the records of run {run_id} are not those of its end: 3 records")
     assert now.startswith("now there are 2 with SHA-256 ")
     assert now.endswith(": 1 fewer")
-    assert gap == "input file 0: 2 rows counted FAILED, 1 in the ledger"
+    assert gap == "input file 0: 2 rows counted small FAILED, 1 in the ledger"
     assert others == f"table objects differs from them for 1 objects: {a_record(2).destination_key}"
 
 

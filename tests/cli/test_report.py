@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.outcome import Count, Exit, Gap, RunKind, exit_code
+from model.outcome import Count, Exit, Gap, GapKind, RunKind, exit_code
 from model.status import SizeClass, Status
 from pipeline.report import (
     Summary,
@@ -108,6 +108,7 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
             "unsized": {"EXCLUDED": {"objects": 2, "bytes": 0}},
         },
         "gaps": [],
+        "gap_queries": [],
         "unadopted_objects": None,
         "extra_objects": None,
         "error": None,
@@ -119,11 +120,14 @@ def test_the_summary_is_json_with_counts_by_class_and_status() -> None:
 
 
 def test_the_summary_names_gaps_and_error() -> None:
-    summary = replace(SUMMARY, gaps=(Gap(2, 10, 9),), error="no bucket", exit_code=Exit.BROKEN, outcome="broken")
+    gap = Gap(2, 10, 9, GapKind.UNRECORDED, "bytes", SMALL, Status.FAILED)
+    summary = replace(SUMMARY, gaps=(gap,), gap_queries=("SELECT 1;",), error="no bucket", exit_code=Exit.BROKEN)
 
     read = json.loads(summary.to_json())
 
-    assert read["gaps"] == [{"file_number": 2, "rows": 10, "accounted": 9}]
+    where = {"file_number": 2, "kind": "unrecorded", "unit": "bytes", "size_class": "small", "status": "FAILED"}
+    assert read["gaps"] == [{**where, "expected": 10, "found": 9}]
+    assert read["gap_queries"] == ["SELECT 1;"]
     assert (read["error"], read["exit_code"]) == ("no bucket", 3)
 
 
@@ -185,8 +189,8 @@ def test_the_table_ends_with_rates_and_one_sentence() -> None:
         ),
         (
             replace(SUMMARY, gaps=(Gap(0, 10, 8), Gap(1, 1, 0), Gap(2, 1, 0), Gap(3, 1, 0)), exit_code=Exit.FAILURES),
-            "accounting gap (file 0: 10 read, 8 accounted for, file 1: 1 read, 0 accounted for, "
-            "file 2: 1 read, 0 accounted for and 1 more)",
+            "accounting gap (input file 0: 10 rows read, 8 accounted for, input file 1: 1 rows read, 0 accounted for, "
+            "input file 2: 1 rows read, 0 accounted for and 1 more)",
         ),
         (
             replace(SUMMARY, exit_code=Exit.INTERRUPTED),

@@ -143,6 +143,16 @@ def test_without_etags_the_source_says_what_an_object_is_now(
     assert is_copied(scene, target) == []
 
 
+def test_sizes_that_only_the_source_states_are_accounted_for(
+    scene: Scene, target: str, user: Ferry, ledger: Ledger
+) -> None:
+    columns = [name for name in DEFAULT_COLUMNS if name != "size"]
+    run = user.run(scene.inventory(columns=columns), f"s3://{target}")
+    assert (run.code, run.summary["gaps"]) == (0, []), run.explain()
+    size = sum(row["size"] for row in scene.rows)
+    assert ledger.value("SELECT sum(object_bytes) FROM manifest_files") == size == run.summary["bytes"]
+
+
 def test_an_inventory_without_rows_is_a_run_with_nothing_to_do(scene: Scene, target: str, user: Ferry) -> None:
     run = user.run(scene.inventory([]), f"s3://{target}")
     assert (run.code, run.summary["rows"]) == (0, 0), run.explain()
@@ -221,11 +231,13 @@ def test_a_corrupt_inventory_file_ends_the_run_before_anything_is_copied(
     assert stored["error"] in run.stdout + run.stderr
 
 
-def test_a_corrupt_inventory_file_can_be_left_out(scene: Scene, target: str, user: Ferry) -> None:
+def test_a_corrupt_inventory_file_can_be_left_out(scene: Scene, target: str, user: Ferry, ledger: Ledger) -> None:
     manifest = scene.inventory(rows_per_file=4, put=damaging(scene, 1))
     run = user.run(manifest, f"s3://{target}", "--skip_bad_files")
     assert run.code == 0, run.explain()
     assert (run.statuses, run.summary["bad_files"]) == ({"VERIFIED": 8}, 1)
+    files = ledger.rows("SELECT sum(rows), max(expected_rows) FROM manifest_files GROUP BY file_number ORDER BY 2, 1")
+    assert [tuple(row.values()) for row in files] == [(4, 4), (4, 4), (0, None)]
     assert is_copied(scene, target, [*scene.keys[:4], *scene.keys[8:]]) == []
     assert "inventory file 1" in run.stderr
 

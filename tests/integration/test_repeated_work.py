@@ -64,12 +64,16 @@ def test_a_manifest_in_slices_is_one_run_with_one_summary(
         "medium": {"VERIFIED": 3},
         "large": {"VERIFIED": 1, "DUPLICATE": 1},
     }
-    slices = ledger.rows("SELECT slice, file_number, rows::int FROM manifest_files ORDER BY slice, file_number")
-    assert [(row["slice"], row["file_number"], row["rows"]) for row in slices] == [
-        (0, 0, 25),
-        (1, 0, 15),
-        (1, 1, 10),
-        (2, 1, 16),
+    slices = ledger.rows(
+        "SELECT slice, file_number, rows::int, expected_rows::int FROM manifest_files ORDER BY slice, file_number"
+    )
+    assert [tuple(row.values()) for row in slices] == [
+        (-1, 0, 0, 40),
+        (-1, 1, 0, 26),
+        (0, 0, 25, None),
+        (1, 0, 15, None),
+        (1, 1, 10, None),
+        (2, 1, 16, None),
     ]
     assert ledger.counted(run.summary["run_id"]) == {"VERIFIED": 64, "DUPLICATE": 2}
     assert ledger.run()["outcome"] == "succeeded"

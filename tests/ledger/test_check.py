@@ -17,7 +17,7 @@ from ledger.writer import write_objects
 from model.errors import InvalidInput
 from model.outcome import Outcome
 from model.records import IntegrityRecord, Tally
-from model.status import SizeClass, Status
+from model.status import Status
 from tests.ledger.examples import a_record
 
 ODD = "tab\t line\n back\\slash \r \b\f\v ä"
@@ -36,9 +36,9 @@ def records() -> list[IntegrityRecord]:
 def closed(ref: RunRef, conn: Connection) -> RunRef:
     """Run 1 at its end: three verified, one failed."""
     write_objects(conn, ref, records())
-    endings = [(Status.VERIFIED, 3), (Status.FAILED, 1)]
-    tallies = [Tally(0, SizeClass.SMALL, status, objects, 0) for status, objects in endings]
-    write_counts(conn, ref, 0, [InputFile(0, "0.csv.gz", 1, None)], [Tally(0, None, None, 4, 0), *tallies])
+    ended = [Tally(0, record.size_class, record.status, 1, record.size) for record in records()]
+    read = Tally(0, None, None, 4, sum(tally.object_bytes for tally in ended))
+    write_counts(conn, ref, 0, [InputFile(0, "0.csv.gz", 1, None)], [read, *ended])
     finish_run(conn, ref, Outcome.FAILED, 1, {})
     release(conn, ref)
     seal(conn, ref.run_id)
@@ -132,7 +132,7 @@ def test_a_row_that_was_added_is_found(closed: RunRef, conn: Connection) -> None
     check = check_run(conn, closed.run_id)
 
     assert (check.stored and check.stored.records, check.found and check.found.records) == (4, 5)
-    assert [str(gap) for gap in check.gaps] == ["input file 0: 3 rows counted VERIFIED, 4 in the ledger"]
+    assert [str(gap) for gap in check.gaps] == ["input file 0: 3 rows counted small VERIFIED, 4 in the ledger"]
 
 
 def test_a_change_of_objects_alone_is_found(closed: RunRef, conn: Connection) -> None:

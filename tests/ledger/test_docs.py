@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from ledger.accounting import InputFile, write_counts
+from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_file, write_counts
 from ledger.connect import Connection
 from ledger.destination_rows import ListedObject, keep_listed, make_room
 from ledger.leases import RunRef, release
@@ -51,7 +51,16 @@ def test_the_queries_answer_what_the_guide_says(filled: RunRef, conn: Connection
         ("VERIFIED", "etag_md5", "signed_body", 2),
         ("FAILED", "length", "signed_body", 1),
     ]
-    assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", 5, 4)]
+    assert ask(conn, "SELECT file_number") == [(0, "0.csv.gz", None, 5, 4, None)]
+    files = [InputFile(number, f"{number}.csv.gz", 1, None) for number in range(4)]
+    expect_files(conn, filled, [ExpectedFile(files[0], 5), ExpectedFile(files[1]), ExpectedFile(files[2], 3)])
+    note_bad_file(conn, filled, files[3], "its MD5 differs")
+    assert sorted(ask(conn, "SELECT file_number")) == [
+        (0, "0.csv.gz", 5, 5, 4, None),
+        (1, "1.csv.gz", None, 0, 0, None),
+        (2, "2.csv.gz", 3, 0, 0, None),
+        (3, "3.csv.gz", None, 0, 0, "its MD5 differs"),
+    ]
     [history] = ask(conn, "SELECT run_id, status, size")
     assert history[:2] == (1, "VERIFIED")
     [run] = ask(conn, "SELECT run_id, kind")

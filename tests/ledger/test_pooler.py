@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ledger.accounting import InputFile, reconcile, write_counts
+from ledger.accounting import ExpectedFile, InputFile, expect_files, write_counts
 from ledger.check import check_run
 from ledger.connect import Connection, connect
 from ledger.digest import seal
 from ledger.exports import ROWS_PER_FETCH
 from ledger.leases import RunRef, release
 from ledger.objects import RowOutcome
+from ledger.reconciliation import reconcile
 from ledger.retry import repeat
 from ledger.runs import RunStatus, finish_run, request_stop, run_status, start_run
 from ledger.schema import SCHEMA_VERSION, migrate
@@ -130,9 +131,11 @@ def _work(call: Callable[[Callable[[Connection], object]], object], ref: RunRef)
     call(lambda own: recorded_part(own, "a" * 64, "upload-1", 1))
     call(lambda own: parts_of(own, ["a" * 64]))
     call(lambda own: close_upload(own, ref, "a" * 64, "upload-1", UploadState.COMPLETED))
-    tallies = [Tally(0, None, None, 2, 0), Tally(0, SizeClass.SMALL, Status.VERIFIED, 1, 0)]
+    size, file = a_record(1).size, InputFile(0, "0.csv.gz", 1, None)
+    tallies = [Tally(0, None, None, 2, size), Tally(0, SizeClass.SMALL, Status.VERIFIED, 1, size)]
     tallies += [Tally(0, None, Status.BAD_ROW, 1, 0)]
-    call(lambda own: write_counts(own, ref, 0, [InputFile(0, "0.csv.gz", 1, None)], tallies))
+    call(lambda own: expect_files(own, ref, [ExpectedFile(file, rows=2)]))
+    call(lambda own: write_counts(own, ref, 0, [file], tallies))
 
 
 def test_connections_that_die_behind_it_cost_nothing(pooled: str, ledger_dsn: str) -> None:

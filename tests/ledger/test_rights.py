@@ -8,12 +8,13 @@ import psycopg
 import pytest
 
 from ledger import schema
-from ledger.accounting import reconcile, write_counts
+from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_file, write_counts
 from ledger.connect import connect
 from ledger.destination_rows import ListedObject, keep_listed, listed, make_room
 from ledger.digest import seal
 from ledger.leases import release
 from ledger.queries import failures
+from ledger.reconciliation import reconcile
 from ledger.runs import Outcome, drop_history, finish_run, request_stop, run_status, start_run
 from ledger.schema import Migration, migrate, migrations
 from ledger.uploads import UploadState, adopt_upload, close_upload
@@ -32,7 +33,7 @@ def roles(postgres_uri: str) -> Iterator[TwoRoles]:
 
 
 def all_that_a_run_does(dsn: str) -> None:
-    ref = start_run(dsn, a_run())
+    ref, file = start_run(dsn, a_run()), InputFile(0, "0.csv.gz", 1, None)
     with open_session(dsn, ref) as session:
         assert session.write([a_record()]).wait(30) == [VERIFIED]
         assert session.write([a_record(), a_record(1)]).wait(30) == [VERIFIED] * 2
@@ -43,6 +44,9 @@ def all_that_a_run_does(dsn: str) -> None:
         session.call(lambda own: keep_listed(own, ref, [ListedObject("k", 5, "e")]))
         assert session.call(lambda own: listed(own, ref, ["k"])) != {}
         session.write_dead_letters([DeadLetter(0, 9, Status.BAD_ROW, "why", "what")]).wait(30)
+        for _ in range(2):
+            session.call(lambda own: expect_files(own, ref, [ExpectedFile(file, rows=2)]))
+            session.call(lambda own: note_bad_file(own, ref, file, "its MD5 differs"))
         session.call(lambda own: write_counts(own, ref, 0, [], []))
         assert session.call(lambda own: reconcile(own, ref)) != []
         assert session.call(lambda own: failures(own, ref.run_id)) == 0

@@ -6,7 +6,7 @@ import pytest
 
 from ledger.connect import Connection, connect
 from ledger.leases import RunRef, release
-from ledger.runs import start_run
+from ledger.runs import Outcome, drop_history, finish_run, start_run
 from ledger.uploads import (
     StoredUpload,
     UploadState,
@@ -17,10 +17,10 @@ from ledger.uploads import (
     recorded_part,
     settle_upload,
 )
-from ledger.writer import write_parts
+from ledger.writer import write_objects, write_parts
 from model.errors import LeaseLost
 from model.records import PartRecord
-from tests.ledger.examples import a_run, an_upload
+from tests.ledger.examples import a_record, a_run, an_upload
 
 
 def test_an_adopted_upload_is_found_by_its_identity(ref: RunRef, conn: Connection) -> None:
@@ -79,3 +79,37 @@ def test_an_upload_claimed_without_an_id_gets_the_first_one_given(conn: Connecti
     assert settle_upload(conn, ref, "a" * 64, "first") == "first"
     assert settle_upload(conn, ref, "a" * 64, "second") == "first"
     assert find_upload(conn, "a" * 64) == an_upload(upload_id="first")
+
+
+def test_with_its_history_a_run_loses_the_uploads_that_nothing_stands_on(
+    dsn: str, ref: RunRef, conn: Connection
+) -> None:
+    ends = {
+        "open": UploadState.OPEN,
+        "aborted": UploadState.ABORTED,
+        "changed since": UploadState.COMPLETED,
+        "as it stands": UploadState.COMPLETED,
+    }
+    for key, state in ends.items():
+        upload = an_upload(identity=key, source_key=key, destination_key=key)
+        adopt_upload(conn, ref, upload)
+        write_parts(conn, ref, [(key, PartRecord(1, 5, "e", None, None, None))])
+        if state is not UploadState.OPEN:
+            close_upload(conn, ref, key, upload.upload_id, state)
+        etag = "f" * 32 if key == "changed since" else upload.source_etag
+        record = a_record(source_key=key, destination_key=key, source_etag=etag, size=upload.size)
+        write_objects(conn, ref, [record])
+    finish_run(conn, ref, Outcome.SUCCEEDED, 0, {})
+    release(conn, ref)
+    other = start_run(dsn, a_run())
+    adopt_upload(conn, other, an_upload(identity="of another run"))
+    close_upload(conn, other, "of another run", "upload-1", UploadState.ABORTED)
+
+    for _ in range(2):
+        drop_history(conn, ref.run_id)
+        assert {name for name in (*ends, "of another run") if find_upload(conn, name)} == {
+            "open",
+            "as it stands",
+            "of another run",
+        }
+        assert set(parts_of(conn, list(ends))) == {"open", "as it stands"}

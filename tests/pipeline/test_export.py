@@ -10,21 +10,25 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import fastavro
 import pyarrow.parquet as pq
 import pytest
 
+from ledger.accounting import InputFile, note_bad_file
 from ledger.connect import Connection, connect
+from ledger.destination_rows import ListedObject, keep_listed, make_room
 from ledger.digest import seal
 from ledger.leases import RunRef, release
+from ledger.objects import CLAIMED, Merge
 from ledger.rows import COLUMNS
 from ledger.runs import drop_history, finish_run, start_run
 from ledger.schema import migrate
 from ledger.writer import write_dead_letters, write_objects
 from model.errors import InvalidInput, RunBroken
 from model.objects import InventoryRow
-from model.outcome import Outcome
+from model.outcome import Outcome, RunKind
 from model.records import DeadLetter, IntegrityRecord
 from model.status import DestinationEvidence, Status
 from pipeline.export.formats import sum_line
@@ -297,6 +301,98 @@ def test_a_run_that_is_still_going_is_not_exported(ledger_dsn: str, conn: Connec
 
     with pytest.raises(InvalidInput, match="still going"):
         export_dead(ledger_dsn, ref.run_id, str(tmp_path))
+
+
+def a_look(dsn: str, conn: Connection) -> RunRef:
+    """A verification under way that found one of the two objects its destination lists in the source's inventory."""
+    ref = start_run(dsn, a_run(kind=RunKind.VERIFY, options={"destination": {"bucket": "copies"}}))
+    make_room(conn, ref)
+    keep_listed(conn, ref, [ListedObject(a_record(n).destination_key, 5, "e") for n in range(2)])
+    write_objects(conn, ref, [a_record(0)], Merge.FINDINGS)
+    return ref
+
+
+def close(conn: Connection, ref: RunRef, outcome: Outcome, code: int, **summary: object) -> None:
+    finish_run(conn, ref, outcome, code, summary)
+    release(conn, ref)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_what_only_the_destination_has_is_named_when_all_was_seen(
+    ledger_dsn: str, conn: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture, code: int
+) -> None:
+    ref = a_look(ledger_dsn, conn)
+    # its key is there under the row that has it
+    write_dead_letters(conn, ref, [DeadLetter(0, 9, Status.FAILED, CLAIMED, "b/k -> c/k")])
+    close(conn, ref, Outcome.FAILED if code else Outcome.SUCCEEDED, code)
+
+    exported = export_dead(ledger_dsn, ref.run_id, str(tmp_path))
+
+    assert (exported.folder / "extra.csv").read_text().splitlines() == [f"copies,{quote(a_record(1).destination_key)}"]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ((Outcome.INTERRUPTED, 5, {}), "it ended with exit code 5"),
+        ((Outcome.BROKEN, 3, {}), "it ended with exit code 3"),
+        ((Outcome.SUCCEEDED, 0, {"bad_files": 2}), "2 bad inventory files were left out"),
+        ((Outcome.FAILED, 1, {"gaps": [[0, 5, 3]]}), "its accounts do not balance"),
+    ],
+)
+def test_what_only_the_destination_has_is_not_told_by_a_run_that_did_not_see_all(
+    ledger_dsn: str,
+    conn: Connection,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    end: tuple[Outcome, int, dict[str, Any]],
+    why: str,
+) -> None:
+    ref = a_look(ledger_dsn, conn)
+    outcome, code, summary = end
+    close(conn, ref, outcome, code, **summary)
+    not_told(ledger_dsn, ref, tmp_path, caplog, why)
+
+
+def not_told(dsn: str, ref: RunRef, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str) -> None:
+    """Exports, finds neither a new nor an old file of extras, and one line that says why."""
+    old = tmp_path / f"run-{ref.run_id}" / "extra.csv"
+    old.parent.mkdir()
+    old.write_text("copies,old\n")
+    for export in (export_dead, lambda *where: export_all(*where, "avro")):
+        caplog.clear()
+        exported = export(dsn, ref.run_id, str(tmp_path))
+        assert "extra.csv" not in exported.files
+        assert not old.exists()
+        [line] = caplog.messages
+        assert line == f"extra.csv is not written: run {ref.run_id} did not see all its inventory names: {why}"
+
+
+def test_an_abandoned_run_tells_no_extra_objects(
+    ledger_dsn: str, conn: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = a_look(ledger_dsn, conn)
+    release(conn, ref)
+    not_told(ledger_dsn, ref, tmp_path, caplog, "it did not come to its end")
+
+
+def test_a_run_with_rows_of_unknown_keys_tells_no_extra_objects(
+    ledger_dsn: str, conn: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = a_look(ledger_dsn, conn)
+    write_dead_letters(conn, ref, LETTERS)
+    close(conn, ref, Outcome.SUCCEEDED, 0)
+    not_told(ledger_dsn, ref, tmp_path, caplog, "1 rows have no usable key")
+
+
+def test_a_run_that_left_out_a_file_by_itself_tells_no_extra_objects(
+    ledger_dsn: str, conn: Connection, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ref = a_look(ledger_dsn, conn)
+    note_bad_file(conn, ref, InputFile(1, "1.csv.gz", 5, None), "its MD5 differs")
+    close(conn, ref, Outcome.SUCCEEDED, 0)
+    not_told(ledger_dsn, ref, tmp_path, caplog, "1 bad inventory files were left out")
 
 
 def test_a_run_whose_history_was_dropped_is_not_exported(

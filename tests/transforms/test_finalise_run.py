@@ -3,47 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 import pytest
 
+from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_file
 from ledger.connect import connect
 from ledger.digest import records_digest, stored_digest
-from ledger.runs import run_status, start_run
-from ledger.schema import migrate
-from ledger.writer import write_objects
-from model.outcome import Outcome
+from ledger.runs import run_status
+from model.outcome import Gap, GapKind, Outcome
 from model.records import Tally
 from model.status import SizeClass, Status
-from tests.fixtures.s3 import S3Server
-from tests.ledger.examples import a_record, a_run
-from tests.transforms.examples import a_job, in_process
+from pipeline.stored_summary import stored_summary
+from tests.transforms.examples import in_process
 from transforms.context import JobContext
 from transforms.finalise_run import FinaliseRun
-from transforms.worker import close_worker
+from transforms.read_inventory import input_file
 
 TALLIES = [Tally(0, None, None, 1, 100_001), Tally(0, SizeClass.SMALL, Status.VERIFIED, 1, 100_001)]
 """What says that the one object was read and verified."""
 
 
-@pytest.fixture
-def job(
-    ledger_dsn: str, minio: S3Server, bucket: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[JobContext]:
-    """A job for a cluster, with one verified object in the ledger."""
-    monkeypatch.setenv("LEDGER_DSN", ledger_dsn)
-    for side in ("SOURCE", "DESTINATION"):
-        for name, value in minio.environment(side).items():
-            monkeypatch.setenv(name, value)
-    migrate(ledger_dsn)
-    ref = start_run(ledger_dsn, a_run())
-    with connect(ledger_dsn, "test") as conn:
-        write_objects(conn, ref, [a_record(1)])
-    endpoints = [f"--{side}_endpoint_url={minio.endpoint_url}" for side in ("source", "destination")]
-    made = a_job("--runner=FlinkRunner", f"--destination=s3://{bucket(minio)}", *endpoints)
-    yield dataclasses.replace(made, run=ref, source_bucket=made.config.destination.bucket)
-    close_worker()
+def detached(job: JobContext) -> JobContext:
+    policy = dataclasses.replace(job.config.run, detach=True)
+    return dataclasses.replace(job, config=dataclasses.replace(job.config, run=policy))
 
 
 def test_the_last_slice_of_a_cluster_closes_the_run_and_stores_its_digest(job: JobContext, ledger_dsn: str) -> None:
@@ -59,11 +42,8 @@ def test_the_last_slice_of_a_cluster_closes_the_run_and_stores_its_digest(job: J
 
 
 def test_a_detached_run_frees_its_job(job: JobContext, ledger_dsn: str) -> None:
-    policy = dataclasses.replace(job.config.run, detach=True)
-    detached = dataclasses.replace(job, config=dataclasses.replace(job.config, run=policy))
-
     with in_process() as pipeline:
-        pipeline | beam.Create(TALLIES) | FinaliseRun(detached, 0, last=True)
+        pipeline | beam.Create(TALLIES) | FinaliseRun(detached(job), 0, last=True)
 
     with connect(ledger_dsn, "test") as conn:
         run = run_status(conn, job.run.run_id)
@@ -77,3 +57,45 @@ def test_a_graph_without_a_tally_closes_the_run_too_and_misses_the_object(job: J
     with connect(ledger_dsn, "test") as conn:
         run = run_status(conn, job.run.run_id)
     assert (run.outcome, run.finished_at is None) == (Outcome.FAILED, False)
+
+
+def test_a_detached_run_logs_its_gap_and_stores_it_with_what_shows_it(
+    job: JobContext, ledger_dsn: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tallies = [TALLIES[0], TALLIES[1]._replace(object_bytes=9)]
+    with in_process() as pipeline:
+        pipeline | beam.Create(tallies) | FinaliseRun(detached(job), 0, last=True)
+
+    with connect(ledger_dsn, "test") as conn:
+        summary = stored_summary(run_status(conn, job.run.run_id), [])
+        [query] = [query for query in summary.gap_queries if "attempts_" in query]
+        shown = conn.execute(query.encode()).fetchall()
+    bytes_kept = Gap(0, 9, 100_001, GapKind.UNRECORDED, "bytes", SizeClass.SMALL, Status.VERIFIED)
+    assert summary.exit_code == 1
+    assert summary.gaps == (Gap(0, 100_001, 9, unit="bytes"), bytes_kept)
+    assert shown == [(0, "small", "VERIFIED", "bytes", 9, 100_001)]
+    for line in (*map(str, summary.gaps), *summary.gap_queries):
+        assert line in caplog.text
+
+
+def test_a_file_that_no_worker_read_keeps_a_run_from_being_a_success(job: JobContext, ledger_dsn: str) -> None:
+    unread = InputFile(1, "data/1.csv.gz", 5, None)
+    with connect(ledger_dsn, "test") as conn:
+        expect_files(conn, job.run, [ExpectedFile(input_file(job.manifest, 0)), ExpectedFile(unread)])
+    with in_process() as pipeline:
+        pipeline | beam.Create(TALLIES) | FinaliseRun(job, 0, last=True)
+
+    with connect(ledger_dsn, "test") as conn:
+        summary = stored_summary(run_status(conn, job.run.run_id), [])
+    assert (summary.exit_code, summary.gaps) == (1, (Gap(1, 1, 0, GapKind.UNREAD, "files"),))
+
+
+def test_a_bad_file_is_in_the_summary_of_a_run_that_closes_itself(job: JobContext, ledger_dsn: str) -> None:
+    with connect(ledger_dsn, "test") as conn:
+        note_bad_file(conn, job.run, InputFile(1, "data/1.csv.gz", 5, None), "its MD5 differs")
+    with in_process() as pipeline:
+        pipeline | beam.Create(TALLIES) | FinaliseRun(job, 0, last=True)
+
+    with connect(ledger_dsn, "test") as conn:
+        summary = stored_summary(run_status(conn, job.run.run_id), [])
+    assert (summary.exit_code, summary.bad_files) == (0, 1)
