@@ -22,12 +22,14 @@ from storage.multipart import UploadEnd
 from tests.fixtures.compare import keys_of, stored_object
 from tests.fixtures.s3 import S3Server
 from tests.storage.fault_proxy import (
+    Fault,
     FaultProxy,
     cut_body_after,
     drop_before,
     fault_proxy,
     flip_read_byte,
     flip_sent_byte,
+    internal_error,
     lose_answer,
     slow_down,
 )
@@ -386,6 +388,37 @@ class TestFaults:
         assert (record.status, end) == (Status.VERIFIED, UploadEnd.COMPLETED)
         assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
         assert pair.differences() == []
+
+    @pytest.mark.parametrize("fault", [slow_down, internal_error, drop_before])
+    def test_a_refused_complete_is_repeated_though_the_same_bytes_are_there_already(
+        self,
+        ferry: Ferry,
+        pair: Pair,
+        context: CopyContext,
+        destination_proxy: FaultProxy,
+        ref: ObjectRef,
+        fault: Fault,
+    ) -> None:
+        assert ferry.copy_by_parts(context, ref)[0].status is Status.VERIFIED
+        upload = ferry.open_upload(context, ref)
+        parts = done(ferry.send_parts(context, upload))
+        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", fault)
+        record, end = ferry.complete(context, upload, parts)
+        assert (record.status, end) == (Status.VERIFIED, UploadEnd.COMPLETED)
+        assert destination_proxy.count("POST", f"uploadId={upload.upload_id}") == 2
+        assert open_uploads(pair) == []
+
+    def test_a_complete_refused_to_the_end_leaves_the_upload_though_the_same_bytes_are_there_already(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        assert ferry.copy_by_parts(context, ref)[0].status is Status.VERIFIED
+        upload = ferry.open_upload(context, ref)
+        parts = done(ferry.send_parts(context, upload))
+        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", slow_down, times=99)
+        limited = replace(context, limits=TransferLimits(attempts=2))
+        record, end = ferry.complete(limited, upload, parts)
+        assert (record.status, end) == (Status.FAILED, UploadEnd.OPEN)
+        assert open_uploads(pair) == [upload.upload_id]
 
     def test_a_complete_that_never_arrives_leaves_the_upload_for_the_next_run(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
