@@ -23,7 +23,7 @@ from ledger.process import this_process
 from ledger.retry import repeat
 from model.errors import LeaseHeld, RunBroken
 
-SCHEMA_VERSION = 7
+SCHEMA_VERSION = 10
 """The version this package reads and writes: that of the newest migration."""
 
 _LOCK = 0x7333_6665_7272_7901

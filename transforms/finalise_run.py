@@ -19,6 +19,7 @@ from model.outcome import Count, Gap, exit_code, outcome_of
 from model.records import Tally
 from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
+from transforms.discard_uploads import discard_superseded
 from transforms.tallies import MergeTallies
 from transforms.worker_dofn import WorkerDoFn
 
@@ -67,6 +68,8 @@ class _FinaliseFn(WorkerDoFn):
             lambda conn: accounting.write_counts(conn, self._job.run, self._slice_number, files, element)
         )
         if self._last:
+            if self._job.config.verify is None:
+                self.worker.engine.run(discard_superseded(self.worker))
             self.worker.ledger.call_apart(self._close)
         yield sum(tally.objects for tally in element if tally.status is None)
 
