@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import Generic, TypeVar
 
 from ledger.objects import RowOutcome
-from model.records import DeadLetter, IntegrityRecord, PartRecord
+from model.records import DeadLetter, IntegrityRecord, SentPart
 
 R = TypeVar("R")
 
@@ -87,7 +87,7 @@ class Entry:
 
     arrived: float
     objects: Sequence[IntegrityRecord] = ()
-    parts: Sequence[tuple[str, PartRecord]] = ()
+    parts: Sequence[SentPart] = ()
     letters: Sequence[DeadLetter] = ()
     object_ticket: Ticket[list[RowOutcome]] | None = None
     plain_ticket: Ticket[None] | None = None

@@ -30,7 +30,7 @@ from ledger.retry import RETRY_FOR_S, pauses, raise_unless_passing, repeat
 from ledger.schema import require_current
 from ledger.writer import write_dead_letters, write_objects, write_parts
 from model.errors import LeaseLost, LedgerUnavailable, RunBroken
-from model.records import DeadLetter, IntegrityRecord, PartRecord
+from model.records import DeadLetter, IntegrityRecord, SentPart
 
 T = TypeVar("T")
 
@@ -126,8 +126,8 @@ class LedgerSession:
         self._add(Entry(time.monotonic(), objects=records, object_ticket=ticket))
         return ticket
 
-    def write_parts(self, parts: Sequence[tuple[str, PartRecord]]) -> Ticket[None]:
-        """Hands over parts as (upload identity, part); otherwise as `write`."""
+    def write_parts(self, parts: Sequence[SentPart]) -> Ticket[None]:
+        """Hands over parts; otherwise as `write`."""
         ticket: Ticket[None] = Ticket(self.flush)
         self._add(Entry(time.monotonic(), parts=parts, plain_ticket=ticket))
         return ticket

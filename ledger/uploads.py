@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from enum import StrEnum
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from ledger.connect import Connection, transaction
 from ledger.leases import RunRef, fenced
@@ -18,6 +18,17 @@ class UploadState(StrEnum):
     OPEN = "open"
     COMPLETED = "completed"
     ABORTED = "aborted"
+
+
+class Place(NamedTuple):
+    """Where an object is copied from and to, whatever it is there at the moment."""
+
+    source_endpoint: str
+    source_bucket: str
+    source_key: str
+    destination_endpoint: str
+    destination_bucket: str
+    destination_key: str
 
 
 class StoredUpload(NamedTuple):
@@ -44,6 +55,10 @@ class StoredUpload(NamedTuple):
     started_at: float
     state: UploadState = UploadState.OPEN
 
+    @property
+    def place(self) -> Place:
+        return Place(*(getattr(self, name) for name in Place._fields))
+
 
 class LeftUpload(NamedTuple):
     """An upload that stands open in the ledger. `live`: a run of its job is under way.
@@ -61,22 +76,12 @@ class LeftUpload(NamedTuple):
     live: bool
 
 
-class Place(NamedTuple):
-    """Where an object is copied from and to, whatever it is there at the moment."""
-
-    source_endpoint: str
-    source_bucket: str
-    source_key: str
-    destination_endpoint: str
-    destination_bucket: str
-    destination_key: str
-
-
 _TO_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields if name.startswith("destination"))
 _AT_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields)
 _FIELDS = StoredUpload._fields[:-2]
 _IS_LIVE = "EXISTS (SELECT FROM leases l WHERE l.job = u.job AND l.expires_at > clock_timestamp())"
-_SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads"  # noqa: S608
+_SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads u"  # noqa: S608
+_OF_ITS_UPLOAD = "coalesce(p.upload_id, u.upload_id) = u.upload_id"
 _INSERT = (
     f"INSERT INTO uploads AS kept (job, run_id, state, started_at, {', '.join(_FIELDS)})"  # noqa: S608
     " VALUES (%(job)s, %(run_id)s, 'open', to_timestamp(%(started_at)s), "
@@ -93,6 +98,10 @@ def find_upload(conn: Connection, identity: str) -> StoredUpload | None:
     row = conn.execute(f"{_SELECT} WHERE identity = %s", (identity,)).fetchone()
     if row is None:
         return None
+    return _stored(row)
+
+
+def _stored(row: tuple[Any, ...]) -> StoredUpload:
     *fields, state = row
     return StoredUpload._make((*fields, UploadState(state)))
 
@@ -120,13 +129,31 @@ def take_up(conn: Connection, ref: RunRef, identity: str) -> None:
         )
 
 
-def open_before(conn: Connection, ref: RunRef, place: Place) -> list[StoredUpload]:
-    """The open uploads that earlier runs began from and to that place, of whatever ETag and parts. A read."""
+def open_before(
+    conn: Connection, ref: RunRef, place: Place, kept: tuple[str | None, str, int] | None
+) -> list[StoredUpload]:
+    """The open uploads from and to that place that earlier runs began, of whatever ETag and parts. A read.
+
+    And those this run began of the source version of `kept` (version, ETag, size) when it was not what it is now.
+    """
+    version, etag, size = kept or (None, None, None)
     rows = conn.execute(
-        f"{_SELECT} WHERE {_AT_PLACE} AND state = 'open' AND run_id <> %(run)s",
-        {**place._asdict(), "run": ref.run_id},
+        f"{_SELECT} WHERE {_AT_PLACE} AND state = 'open' AND (run_id <> %(run)s OR"
+        " source_version IS NOT DISTINCT FROM %(version)s::text AND (source_etag, size) <> (%(etag)s::text, %(size)s))",
+        {**place._asdict(), "run": ref.run_id, "version": version, "etag": etag, "size": size},
     )
-    return [StoredUpload._make(row) for row in rows]
+    return [_stored(row) for row in rows]
+
+
+def superseded(conn: Connection, ref: RunRef) -> list[StoredUpload]:
+    """The open uploads of the job whose destination key got its object after they were begun. A read."""
+    rows = conn.execute(
+        f"{_SELECT} WHERE job = %s AND state = 'open' AND EXISTS (SELECT FROM objects o WHERE o.job = u.job"
+        " AND o.destination_key = u.destination_key AND o.destination_bucket = u.destination_bucket"
+        " AND o.status IN ('VERIFIED', 'COPIED') AND o.finished_at > u.started_at)",
+        (ref.job,),
+    )
+    return [_stored(row) for row in rows]
 
 
 def known_ids(conn: Connection, place: Place, identity: str) -> set[str]:
@@ -138,8 +165,17 @@ def known_ids(conn: Connection, place: Place, identity: str) -> set[str]:
     return {upload_id for (upload_id,) in rows if upload_id}
 
 
-def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) -> str:
-    """Gives the open upload of that identity its id, unless it has one: returns the one it has. Repeatable.
+def announce_upload(conn: Connection, ref: RunRef, identity: str, *, full_object_crc: bool) -> None:
+    """Says of an upload without an id how it is about to be created. Repeatable. Raises LeaseLost when fenced off."""
+    with fenced(conn, ref):
+        conn.execute(
+            "UPDATE uploads SET full_object_crc = %s WHERE identity = %s AND state = 'open' AND upload_id = ''",
+            (full_object_crc, identity),
+        )
+
+
+def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) -> StoredUpload:
+    """Gives the open upload of that identity its id, unless it has one: returns it as it stands. Repeatable.
 
     Raises LeaseLost when fenced off.
     """
@@ -148,16 +184,16 @@ def settle_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str) 
             "UPDATE uploads SET upload_id = %s WHERE identity = %s AND state = 'open' AND upload_id = ''",
             (upload_id, identity),
         )
-        row = conn.execute("SELECT upload_id FROM uploads WHERE identity = %s", (identity,)).fetchone()
-    return row[0] if row else upload_id
+        return cast("StoredUpload", find_upload(conn, identity))
 
 
 def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[PartRecord, ...]]:
-    """The recorded parts of each upload that has any, by number."""
+    """The recorded parts of each upload that has any, by number; not those of one that it took the place of."""
     found: defaultdict[str, list[PartRecord]] = defaultdict(list)
     rows = conn.execute(
-        "SELECT identity, part_number, size, etag, md5, sha256, crc64nvme, crc32c FROM parts WHERE identity = ANY(%s)"
-        " ORDER BY identity, part_number",
+        "SELECT identity, part_number, p.size, etag, md5, sha256, crc64nvme, crc32c"  # noqa: S608
+        " FROM parts p JOIN uploads u USING (identity)"
+        f" WHERE identity = ANY(%s) AND {_OF_ITS_UPLOAD} ORDER BY identity, part_number",
         (list(identities),),
     )
     for identity, *part in rows:
@@ -168,11 +204,21 @@ def parts_of(conn: Connection, identities: Collection[str]) -> dict[str, tuple[P
 def recorded_part(conn: Connection, identity: str, upload_id: str, part_number: int) -> PartRecord | None:
     """The part as recorded, if it is of the upload `upload_id` and that is still open; else None."""
     row = conn.execute(
-        "SELECT part_number, p.size, etag, md5, sha256, crc64nvme, crc32c FROM parts p JOIN uploads u USING (identity)"
-        " WHERE identity = %s AND part_number = %s AND upload_id = %s AND state = 'open'",
+        "SELECT part_number, p.size, etag, md5, sha256, crc64nvme, crc32c FROM parts p JOIN uploads u USING (identity)"  # noqa: S608
+        f" WHERE identity = %s AND part_number = %s AND u.upload_id = %s AND state = 'open' AND {_OF_ITS_UPLOAD}",
         (identity, part_number, upload_id),
     ).fetchone()
     return PartRecord(*row) if row else None
+
+
+def forget_parts(conn: Connection, ref: RunRef, identity: str, parts: Collection[PartRecord]) -> None:
+    """Removes these parts, unless they have been sent again meanwhile. Repeatable. Raises LeaseLost when fenced off."""
+    with fenced(conn, ref):
+        conn.execute(
+            "DELETE FROM parts p USING unnest(%s::int[], %s::text[]) AS gone (part_number, etag)"
+            " WHERE p.identity = %s AND p.part_number = gone.part_number AND p.etag = gone.etag",
+            ([part.number for part in parts], [part.etag for part in parts], identity),
+        )
 
 
 def close_upload(conn: Connection, ref: RunRef, identity: str, upload_id: str, state: UploadState) -> None:

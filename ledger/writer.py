@@ -13,7 +13,7 @@ from ledger.errors import Meaning, meaning
 from ledger.leases import RunRef, fenced
 from ledger.objects import AS_GIVEN, CLAIMED, Merge, RowOutcome, create_incoming, insert_new, known_keys, upsert
 from ledger.rows import storable
-from model.records import DeadLetter, IntegrityRecord, PartRecord
+from model.records import DeadLetter, IntegrityRecord, SentPart
 from model.status import COUNTED_ONLY, Status
 
 _Outcomes = dict[int, RowOutcome]
@@ -46,22 +46,24 @@ def write_dead_letters(conn: Connection, ref: RunRef, letters: Sequence[DeadLett
         _insert_dead_letters(conn, ref, letters)
 
 
-def write_parts(conn: Connection, ref: RunRef, parts: Sequence[tuple[str, PartRecord]]) -> None:
-    """Keeps the parts of uploads, (upload identity, part), the last one of each number. Repeatable."""
-    latest = {(identity, part.number): part for identity, part in parts}
-    columns = [
-        [identity for identity, _ in latest],
-        *map(list, zip(*latest.values(), strict=True)),
-    ]
+def write_parts(conn: Connection, ref: RunRef, parts: Sequence[SentPart]) -> None:
+    """Keeps the parts of uploads, the last one of each number. Repeatable."""
+    latest = {(sent.identity, sent.part.number): sent for sent in parts}
     if not latest:
         return
+    columns = [
+        [sent.identity for sent in latest.values()],
+        [sent.upload_id for sent in latest.values()],
+        *map(list, zip(*(sent.part for sent in latest.values()), strict=True)),
+    ]
     with fenced(conn, ref):
         conn.execute(
-            "INSERT INTO parts AS kept (identity, part_number, size, etag, md5, sha256, crc64nvme, crc32c)"
-            " SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::text[], %s::text[],"
-            " %s::text[]) AS part ORDER BY 1, 2"
-            " ON CONFLICT (identity, part_number) DO UPDATE SET size = excluded.size, etag = excluded.etag,"
-            " md5 = excluded.md5, sha256 = excluded.sha256, crc64nvme = excluded.crc64nvme,"
+            "INSERT INTO parts AS kept"
+            " (identity, upload_id, part_number, size, etag, md5, sha256, crc64nvme, crc32c)"
+            " SELECT * FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::text[], %s::text[], %s::text[],"
+            " %s::text[], %s::text[]) AS part ORDER BY 1, 3"
+            " ON CONFLICT (identity, part_number) DO UPDATE SET upload_id = excluded.upload_id, size = excluded.size,"
+            " etag = excluded.etag, md5 = excluded.md5, sha256 = excluded.sha256, crc64nvme = excluded.crc64nvme,"
             " crc32c = excluded.crc32c, finished_at = excluded.finished_at",
             columns,
         )

@@ -104,6 +104,14 @@ class PartRecord(NamedTuple):
         return all(getattr(self, name) is not None for name in digests)
 
 
+class SentPart(NamedTuple):
+    """A part and the upload it was sent to: `identity` as in `Upload`."""
+
+    identity: str
+    upload_id: str
+    part: PartRecord
+
+
 class Layout(StrEnum):
     """Where an upload's part plan comes from."""
 

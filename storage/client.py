@@ -146,12 +146,12 @@ class S3Client:
     async def create_upload(self, bucket: str, key: str, headers: Mapping[str, str]) -> str:
         """Create a multipart upload whose object will have `headers`; returns its id.
 
-        Repeated after a lost answer it leaves an upload without parts behind.
+        Raises OutcomeUnknown where its answer is lost: repeated blindly it leaves an upload without parts behind.
         """
         async with self._checked("POST", bucket, key, "uploads=", headers, b"", 0) as reply:
             found = _UPLOAD_ID.search(bytes(await reply.read_all()))
         if found is None:
-            raise Transient(f"{self.side}: POST {bucket}/{key}?uploads: the answer names no upload")
+            raise OutcomeUnknown(f"{self.side}: POST {bucket}/{key}?uploads: the answer names no upload")
         return unescape(found[1].decode())
 
     def _checked(
@@ -228,7 +228,7 @@ class _Request:
             try:
                 reply = await self._exchange.__aenter__()
             except HeadersUnreadable:
-                if self._careful or self._method == "PUT":
+                if self._careful or self._method in CHANGING:
                     raise Broken("the answer's headers cannot be read") from None
                 self._exchange = self._client.careful.open(*self._wire)
                 reply = await self._exchange.__aenter__()
@@ -260,7 +260,7 @@ class _Request:
         return refusal
 
     def _lost(self, error: NotSent | Broken) -> TransferError:
-        unknown = isinstance(error, Broken) and self._method == "PUT"
+        unknown = isinstance(error, Broken) and self._method in CHANGING
         lost = (OutcomeUnknown if unknown else Transient)(f"{self._client.side}: {self._what}: {error}")
         lost.no_effect = isinstance(error, NotSent)
         return lost

@@ -1,6 +1,6 @@
 """The end of a multipart upload: complete it, verify the object, or give it up. Repeatable.
 
-A lost answer is never repeated blindly: the destination is looked at first.
+A lost answer is never repeated blindly: only where the upload is gone the object there counts as its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from model.errors import (
     Refused,
     SourceChanged,
     SourceGone,
-    Throttled,
     TransferError,
     Transient,
     UploadGone,
@@ -46,6 +45,8 @@ from storage.written import NOTHING_REPLACED, head_written, look_before, read_ba
 
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
 """Errors after which no later run can use the upload."""
+_LOST = (OutcomeUnknown, Transient)
+"""Errors after which Complete may have taken effect, and may be repeated if it has not."""
 
 
 async def complete(
@@ -210,12 +211,14 @@ class _Completion:
         for attempt in range(1, self._context.limits.attempts + 1):
             try:
                 answer = await self._steps.complete_once(key, **arguments)
-            except (OutcomeUnknown, UploadGone, Transient, Throttled) as error:
-                # an error may come under a 200, or after the work is done: look before it is repeated
-                if isinstance(error, UploadGone) or attempt == self._context.limits.attempts:
+            except TransferError as error:
+                # an error may come under a 200, or after the work is done; the same bytes may have been there before
+                if await self._is_gone(error):
                     return await self._look(error)
-                if await self._is_there(error):
-                    return None
+                if not isinstance(error, _LOST):
+                    raise
+                if attempt == self._context.limits.attempts:
+                    raise type(error)(f"{error.message}; run again") from None
                 await asyncio.sleep(pause_s(attempt))
             else:
                 self.completed = True
@@ -224,10 +227,23 @@ class _Completion:
                 return None
         return None
 
+    async def _is_gone(self, error: TransferError) -> bool:
+        """Whether the destination says the upload has ended; where it cannot be asked, Complete is repeated."""
+        if isinstance(error, UploadGone):
+            return True
+        try:
+            await self._steps.stored_parts(self._upload.source.destination_key, self._upload.upload_id)
+        except UploadGone:
+            return True
+        except TransferError:
+            return False
+        return False
+
     async def _look(self, lost: TransferError) -> None:
-        """After a lost answer: the object there must be provably ours, else `lost` is raised again."""
+        """Once the upload is gone: the object there must be provably ours, else there is nothing to go on with."""
         if not await self._is_there(lost):
-            raise type(lost)(f"{lost.message}; the destination holds another object, or none; run again")
+            kind = UploadGone if isinstance(lost, _LOST) else type(lost)
+            raise kind(f"{lost.message}; the destination holds another object, or none; run again")
 
     async def _is_there(self, lost: TransferError) -> bool:
         """Whether the destination holds what Complete makes. Raises `lost` where it cannot be asked."""

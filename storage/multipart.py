@@ -7,7 +7,9 @@ source gave them; part bodies go through `storage.part_copy`, the end of an uplo
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
+import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,9 +17,14 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from model.errors import (
+    AccessDenied,
     Archived,
+    OutcomeUnknown,
+    Refused,
     SourceChanged,
     TransferError,
+    Transient,
+    UploadGone,
 )
 from model.objects import ObjectRef
 from storage.checksums import etag_of
@@ -26,11 +33,13 @@ from storage.copier import CopyContext, require_listed
 from storage.errors import map_boto
 from storage.metadata import carried_headers
 from storage.open_uploads import abort_upload, list_parts, uploads_of
-from storage.retry import repeated
+from storage.retry import pause_s, repeated
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger(__name__)
 _CLOCK_SKEW_S = 300.0
+_ABORTS = 3
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 CONTROL_THREADS = 32
@@ -84,6 +93,7 @@ class Multipart:
         self._make_once = once
         self._once: Any = None
         self._lock = threading.Lock()
+        self._told = False
         self._bucket = context.rules.destination_bucket
 
     @property
@@ -109,35 +119,80 @@ class Multipart:
         ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
         return ref, await self.pin(ref)
 
-    async def create(self, ref: ObjectRef, pinned: PinnedSource, *, full_object_crc: bool) -> str:
+    async def create(
+        self, ref: ObjectRef, pinned: PinnedSource, *, full_object_crc: bool, known: Collection[str] = ()
+    ) -> str:
         """Create an upload with the source's metadata and return its id.
 
-        `full_object_crc`: every part will bring its CRC64NVME, and Complete that of the whole.
+        `full_object_crc`: every part will bring its CRC64NVME, and Complete that of the whole. After an answer that
+        does not tell whether there is an upload now, one that is none of `known` is looked for before it is repeated.
         """
-        context, headers = self._context, carried_headers(pinned.headers)
+        context, headers, since = self._context, carried_headers(pinned.headers), time.time()
         if full_object_crc:
             headers |= {"x-amz-checksum-algorithm": "CRC64NVME", "x-amz-checksum-type": "FULL_OBJECT"}
+        asked = False
 
-        async def create() -> str:
+        async def find_or_create() -> str:
+            nonlocal asked
+            found = await self.find_upload(ref.destination_key, since, known) if asked else None
+            if found is not None:
+                return found
             await context.requests.take(1)
-            return await context.destination.create_upload(self._bucket, ref.destination_key, headers)
+            asked = True
+            try:
+                return await context.destination.create_upload(self._bucket, ref.destination_key, headers)
+            except OutcomeUnknown as error:
+                raise Transient(error.message) from None
 
-        return await repeated(create, context.limits.attempts)
+        return await repeated(find_or_create, context.limits.attempts)
 
     async def find_upload(self, key: str, since: float, known: Collection[str]) -> str | None:
-        """The first upload under exactly `key`, not `known`, initiated at `since` (seconds since the epoch) or later.
+        """The first upload without parts under exactly `key`, not `known`, begun at `since` (epoch) or later.
 
-        Servers' clocks are given five minutes. None where there is none, or the server cannot list.
+        Servers' clocks are given five minutes. One with parts is somebody's who goes on with it. None where there is
+        none, or the server cannot list or does not let us; Transient where it may say another time.
         """
         try:
             found = await self.on_thread(lambda: uploads_of(self._control, self._bucket, key, since - _CLOCK_SKEW_S))
-        except TransferError:
+            for one in found:
+                if one.upload_id not in known and await self._is_empty(key, one.upload_id):
+                    return one.upload_id
+        except AccessDenied as error:
+            self._warn_once(error)
+        except Refused:
+            # a server without such lists
             return None
-        return next((one.upload_id for one in found if one.upload_id not in known), None)
+        return None
+
+    async def _is_empty(self, key: str, upload_id: str) -> bool:
+        try:
+            return not await self.stored_parts(key, upload_id)
+        except UploadGone:
+            return False
+
+    def _warn_once(self, error: AccessDenied) -> None:
+        with self._lock:
+            told, self._told = self._told, True
+        if not told:
+            _LOG.warning(
+                "%s: uploads whose creation was not recorded are not found; grant s3:ListBucketMultipartUploads on the "
+                "bucket and s3:ListMultipartUploadParts on its objects",
+                error.message,
+            )
 
     async def abort(self, key: str, upload_id: str) -> None:
-        """Abort an upload; one that is gone already is fine."""
-        await self.on_thread(lambda: abort_upload(self._control, self._bucket, key, upload_id))
+        """Abort an upload until the destination no longer lists it; one that is gone already is fine.
+
+        Parts that arrive meanwhile may outlive an abort (API reference, «AbortMultipartUpload»).
+        """
+        for attempt in range(1, _ABORTS + 1):
+            await self.on_thread(lambda: abort_upload(self._control, self._bucket, key, upload_id))
+            try:
+                await self.stored_parts(key, upload_id)
+            except TransferError:
+                # gone, or not to be asked: no more can be done
+                return
+            await asyncio.sleep(pause_s(attempt))
 
     async def stored_parts(self, key: str, upload_id: str) -> dict[int, tuple[str, int]]:
         """(ETag, size) of each part the destination holds. Raises UploadGone."""

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import apache_beam as beam
 
 from ledger import queries, uploads
 from ledger.uploads import UploadState
+from model.errors import TransferError
 from model.records import IntegrityRecord, Upload
 from model.status import SizeClass
 from storage.completion import complete, fail
@@ -56,6 +58,10 @@ class _CompleteFn(EngineDoFn):
         finished = await self._ledger(lambda conn: queries.finished_in_run(conn, run, [upload.source.destination_key]))
         row = finished.get(upload.source.destination_key)
         if row is not None:
+            if not _is_of(row, upload):
+                with suppress(TransferError):
+                    await worker.multipart.abort(upload.source.destination_key, upload.upload_id)
+                    await self._close(upload, UploadState.ABORTED)
             return settled_record(self._job, row, upload.source, SizeClass.LARGE)
         if assembly.failure is not None:
             record, end = await fail(worker.multipart, upload, assembly.failure, assembly.error, assembly.attempts)
@@ -77,3 +83,10 @@ class _CompleteFn(EngineDoFn):
 
     async def _ledger(self, call: Callable[[Any], T]) -> T:
         return await asyncio.to_thread(self.worker.ledger.call, call)
+
+
+def _is_of(row: IntegrityRecord, upload: Upload) -> bool:
+    """Whether what the run has recorded under the upload's key is the object it was opened for."""
+    ref = upload.source
+    recorded = (row.source_bucket, row.source_key, row.source_version, row.source_etag)
+    return recorded == (ref.bucket, ref.key, ref.version_id, upload.source_etag)

@@ -20,6 +20,7 @@ from model.outcome import Count, exit_code, outcome_of
 from model.records import Tally
 from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
+from transforms.discard_uploads import discard_superseded
 from transforms.read_inventory import input_file
 from transforms.tallies import MergeTallies
 from transforms.worker_dofn import WorkerDoFn
@@ -71,6 +72,8 @@ class _FinaliseFn(WorkerDoFn):
             lambda conn: accounting.write_counts(conn, self._job.run, self._slice_number, files, element)
         )
         if self._last:
+            if self._job.config.verify is None:
+                self.worker.engine.run(discard_superseded(self.worker))
             self.worker.ledger.call_apart(self._close)
         yield sum(tally.objects for tally in element if tally.status is None)
 

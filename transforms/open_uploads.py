@@ -34,6 +34,7 @@ from storage.server_copy import is_etag_proof, is_provable
 from storage.source_layout import parts_in_etag, source_layout
 from transforms.context import JobContext
 from transforms.copy_objects import copy_object, settled_and_wanted
+from transforms.discard_uploads import discard_upload, unrecorded_upload
 from transforms.records import unread_record
 from transforms.tallies import RECORDS
 from transforms.worker_dofn import EngineDoFn
@@ -131,43 +132,34 @@ class _OpenFn(EngineDoFn):
             runs=plan.runs,
             on_server=on_server,
         )
-        opened = await self._resumed(upload) or upload._replace(upload_id=await self._claim(upload, pinned))
+        opened = await self._resumed(upload) or await self._claim(upload, pinned)
         await self._discard_others(ref, opened)
         return opened
 
     async def _resumed(self, upload: Upload) -> Upload | None:
+        """The open upload of an earlier run or bundle, as it was created; None where there is none of use."""
         stored = await self._ledger(lambda conn: uploads.find_upload(conn, upload.identity))
         if stored is None or stored.state is not UploadState.OPEN or not stored.upload_id:
             return None
-        return await self._resume(upload, stored.upload_id)
+        if not self._can_end(stored):
+            await discard_upload(self.worker, stored)
+            return None
+        return await self._resume(_as_stored(upload, stored))
+
+    def _can_end(self, stored: StoredUpload) -> bool:
+        """Whether the destination still takes what was announced when the upload was created."""
+        return self._job.destination_can.trailing_checksum or not stored.full_object_crc
 
     async def _discard_others(self, ref: ObjectRef, kept: Upload | None) -> None:
-        """Abort what earlier runs began of the same object as it was, or cut otherwise: nobody will end it."""
-        run, steps, key = self._job.run, self.worker.multipart, ref.destination_key
+        """Abort what was begun of the same object as it was, or by earlier runs cut otherwise: nobody will end it."""
+        run, source = self._job.run, None
         if kept is not None:
             await self._ledger(partial(uploads.take_up, ref=run, identity=kept.identity))
-        place = self._place(ref)
-        others = await self._ledger(partial(uploads.open_before, ref=run, place=place))
+            source = (kept.source.version_id, kept.source_etag, kept.source.size)
+        others = await self._ledger(partial(uploads.open_before, ref=run, place=self._place(ref), kept=source))
         for other in others:
-            if kept is not None and other.identity == kept.identity:
-                continue
-            upload_id = other.upload_id or await self._unrecorded(place, other.identity, other.started_at)
-            if upload_id and (kept is None or upload_id != kept.upload_id):
-                await steps.abort(key, upload_id)
-            await self._ledger(
-                partial(
-                    uploads.close_upload,
-                    ref=run,
-                    identity=other.identity,
-                    upload_id=other.upload_id,
-                    state=UploadState.ABORTED,
-                )
-            )
-
-    async def _unrecorded(self, place: Place, identity: str, since: float) -> str | None:
-        """The upload whose creation a crash left unrecorded, if the destination lists one that is no other's."""
-        known = await self._ledger(partial(uploads.known_ids, place=place, identity=identity))
-        return await self.worker.multipart.find_upload(place.destination_key, since, known)
+            if kept is None or other.identity != kept.identity:
+                await discard_upload(self.worker, other, kept.upload_id if kept else "")
 
     def _place(self, ref: ObjectRef) -> Place:
         config = self._job.config
@@ -205,28 +197,31 @@ class _OpenFn(EngineDoFn):
         known = limits_of(urlsplit(config.destination_endpoint.endpoint_url or "").hostname or "")
         return replace(known, count=min(known.count, config.routing.max_parts))
 
-    async def _resume(self, upload: Upload, upload_id: str) -> Upload | None:
+    async def _resume(self, upload: Upload) -> Upload | None:
         """The upload the ledger knows, with the parts both sides hold; None where it is of no use."""
-        found = upload._replace(upload_id=upload_id)
+        run = self._job.run
         parts = await self._ledger(lambda conn: uploads.parts_of(conn, [upload.identity]))
         recorded = parts.get(upload.identity, ())
         try:
-            held = await self.worker.multipart.stored_parts(upload.source.destination_key, upload_id)
+            held = await self.worker.multipart.stored_parts(upload.source.destination_key, upload.upload_id)
         except UploadGone:
             # all parts in and the upload gone: it may be completed, which only CompleteUploads can tell
             if len(recorded) == upload.part_count:
-                return found._replace(recorded=recorded)
-            run = self._job.run
+                return upload._replace(recorded=recorded)
             await self._ledger(
-                lambda conn: uploads.close_upload(conn, run, upload.identity, upload_id, UploadState.ABORTED)
+                lambda conn: uploads.close_upload(conn, run, upload.identity, upload.upload_id, UploadState.ABORTED)
             )
             return None
+        lacking = [part for part in recorded if not _is_held(part, held)]
+        if lacking:
+            # CopyParts sends no part that has a row
+            await self._ledger(lambda conn: uploads.forget_parts(conn, run, upload.identity, lacking))
         wanted = upload.digests(self.worker.copies.rules.digests)
         usable = tuple(part for part in recorded if _is_held(part, held) and part.has(wanted))
-        return found._replace(recorded=usable)
+        return upload._replace(recorded=usable)
 
-    async def _claim(self, upload: Upload, pinned: PinnedSource) -> str:
-        """The id of the one upload all that open this object agree on.
+    async def _claim(self, upload: Upload, pinned: PinnedSource) -> Upload:
+        """The one upload all that open this object agree on.
 
         The ledger's row comes first, without an id, so that an upload whose creation was not recorded
         (a crash in between) is looked for under its exact key and taken over rather than left behind.
@@ -235,15 +230,26 @@ class _OpenFn(EngineDoFn):
         intent = self._stored(upload, "")
         stored = await self._ledger(lambda conn: uploads.adopt_upload(conn, run, intent))
         if stored.upload_id:
-            return stored.upload_id
+            return _as_stored(upload, stored)
         left = None
         if stored.started_at != intent.started_at:
-            left = await self._unrecorded(self._place(upload.source), upload.identity, stored.started_at)
-        upload_id = left or await steps.create(upload.source, pinned, full_object_crc=upload.full_object_crc)
-        winner = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
-        if winner != upload_id:
+            left = await unrecorded_upload(self.worker, stored)
+        if left is not None and not self._can_end(stored):
+            await steps.abort(key, left)
+            left = None
+        upload_id = left or await self._create(upload, pinned, stored)
+        settled = await self._ledger(lambda conn: uploads.settle_upload(conn, run, upload.identity, upload_id))
+        if settled.upload_id != upload_id:
             await steps.abort(key, upload_id)
-        return winner
+        return _as_stored(upload, settled)
+
+    async def _create(self, upload: Upload, pinned: PinnedSource, stored: StoredUpload) -> str:
+        run, crc = self._job.run, upload.full_object_crc
+        if stored.full_object_crc != crc:
+            # who finds the upload unrecorded goes by what the row says of it
+            await self._ledger(partial(uploads.announce_upload, ref=run, identity=upload.identity, full_object_crc=crc))
+        known = await self._ledger(partial(uploads.known_ids, place=stored.place, identity=upload.identity))
+        return await self.worker.multipart.create(upload.source, pinned, full_object_crc=crc, known=known)
 
     def _stored(self, upload: Upload, upload_id: str) -> StoredUpload:
         ref = upload.source
@@ -262,6 +268,11 @@ class _OpenFn(EngineDoFn):
 
     async def _ledger(self, call: Callable[[Any], T]) -> T:
         return await asyncio.to_thread(self.worker.ledger.call, call)
+
+
+def _as_stored(upload: Upload, stored: StoredUpload) -> Upload:
+    """`upload` under the id and the promises its row was created with, whatever the destination can do by now."""
+    return upload._replace(upload_id=stored.upload_id, full_object_crc=stored.full_object_crc)
 
 
 def _is_held(part: PartRecord, held: dict[int, tuple[str, int]]) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 
-from model.records import IntegrityRecord, PartOutcome, PartResult
+from model.records import IntegrityRecord, PartOutcome, PartResult, SentPart
 from transforms.context import JobContext
 from transforms.tallies import TallyBook
 from transforms.worker_dofn import WorkerDoFn
@@ -72,7 +72,8 @@ class _WritePartsFn(WorkerDoFn):
         if element.outcome is not PartOutcome.DONE or element.part is None:
             yield element
             return
-        self._tickets.append((self.worker.ledger.write_parts([(element.upload.identity, element.part)]), element))
+        sent = SentPart(element.upload.identity, element.upload.upload_id, element.part)
+        self._tickets.append((self.worker.ledger.write_parts([sent]), element))
         while len(self._tickets) > _PARTS_OUT:
             yield self._settle()
 

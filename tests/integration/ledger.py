@@ -30,6 +30,11 @@ class Ledger:
         (value,) = row.values()
         return value
 
+    def execute(self, statement: str, *values: object) -> None:
+        """Changes what is there, by one statement."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(statement, values)
+
     def is_made(self) -> bool:
         """Whether the tables are there: the first run makes them."""
         return bool(self.value("SELECT to_regclass('objects') IS NOT NULL"))

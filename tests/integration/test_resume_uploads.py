@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from itertools import count
 
 import pytest
 
@@ -75,6 +76,10 @@ class Kill:
         listed = self.scene.server.client().list_multipart_uploads(Bucket=self.target, Prefix="large")
         return [upload["UploadId"] for upload in listed.get("Uploads", [])]
 
+    def held_at_destination(self, upload_id: str) -> set[int]:
+        listed = self.scene.server.client().list_parts(Bucket=self.target, Key="large", UploadId=upload_id)
+        return {part["PartNumber"] for part in listed.get("Parts", [])}
+
     def between_parts(self, *flags: str) -> None:
         """Kill a run when three of its parts are recorded."""
         rule, _ = gate(lambda request: request.bucket == self.target and request.is_part, 6)
@@ -110,6 +115,14 @@ def kill(server: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger)
     scene = stocked(server, new_bucket(server), [WorkObject("large", 38 * MIB)])
     user = ferry(proxy.server, proxy.server, ledger, *FLAGS)
     return Kill(user, ledger, proxy, scene, scene.inventory(), new_bucket(server))
+
+
+def without_full_object_crcs() -> Rule:
+    """A rule under which the probe finds that the server does not know full-object CRCs."""
+    asked = count(1)
+    return lambda request: (
+        Effect(refuse=(501, "NotImplemented")) if request.is_probe and request.is_create and next(asked) == 1 else None
+    )
 
 
 def held(request: Request, *, is_it: bool) -> Effect | None:
@@ -215,3 +228,73 @@ def test_parts_without_md5s_prove_nothing_against_a_sources_etag(kill: Kill) -> 
     kill.at(lambda request: unanswered(request, is_it=request.is_complete), "object_is_there", parts)
 
     kill.finish(parts, "--part_layout=source")
+
+
+@pytest.mark.parametrize("sent_to", ["this upload", "another", "not told"])
+def test_a_part_that_only_the_ledger_holds_is_sent(kill: Kill, sent_to: str) -> None:
+    kill.between_parts()
+    recorded = kill.recorded()
+    (upload_id,) = kill.uploads_at_destination()
+    number = min(set(range(1, PARTS)) - recorded - kill.held_at_destination(upload_id))
+    kill.ledger.execute(
+        "INSERT INTO parts (identity, part_number, size, etag, sha256, crc64nvme, upload_id) SELECT identity, %s, %s,"
+        " repeat('a', 32), repeat('a', 64), 'AAAAAAAAAAA=', %s FROM uploads",
+        number,
+        5 * MIB,
+        {"this upload": upload_id, "another": "another", "not told": None}[sent_to],
+    )
+
+    kill.finish()
+    left = set(range(1, PARTS + 1)) - recorded
+    assert kill.sent() == {"creates": 0, "parts": left, "reads": len(left), "completes": 1}
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_an_upload_goes_on_as_it_was_created_though_the_server_knows_full_object_crcs_only_now_or_no_more(
+    kill: Kill, knew: bool
+) -> None:
+    stop, _ = gate(lambda request: request.bucket == kill.target and request.is_part, 6)
+    refuse = without_full_object_crcs()
+    kill.at(stop if knew else lambda request: refuse(request) or stop(request), "three_parts_are_recorded")
+    assert kill.ledger.value("SELECT full_object_crc FROM uploads") is knew
+    recorded = kill.recorded()
+
+    kill.proxy.rule = refuse if knew else None
+    kill.finish()
+    left = set(range(1, PARTS + 1)) - recorded
+    assert kill.sent() == {"creates": 0, "parts": left, "reads": len(left), "completes": 1}
+
+
+@pytest.mark.parametrize("knew", [True, False])
+def test_an_upload_that_was_never_recorded_goes_on_as_it_was_created(kill: Kill, knew: bool) -> None:
+    refuse = without_full_object_crcs()
+
+    def rule(request: Request) -> Effect | None:
+        return (None if knew else refuse(request)) or unanswered(request, is_it=request.is_create)
+
+    kill.at(rule, "upload_is_there")
+
+    kill.proxy.rule = refuse if knew else None
+    kill.finish()
+    assert kill.sent() == {"creates": 0, "parts": set(range(1, PARTS + 1)), "reads": PARTS, "completes": 1}
+
+
+def test_an_upload_announced_and_never_created_is_created_as_the_server_is_now(kill: Kill) -> None:
+    refuse = without_full_object_crcs()
+    kill.at(lambda request: refuse(request) or held(request, is_it=request.is_create), "create_is_asked")
+    assert kill.ledger.value("SELECT full_object_crc FROM uploads") is False
+
+    kill.finish()
+    assert kill.ledger.value("SELECT full_object_crc FROM uploads") is True
+    assert kill.ledger.value("SELECT destination_evidence::text FROM objects") == "full_object_crc64nvme"
+
+
+@pytest.mark.parametrize("size", [100, 3 * MIB])
+def test_what_was_begun_of_a_source_that_is_no_longer_large_is_aborted(kill: Kill, size: int) -> None:
+    kill.between_parts()
+    put = kill.scene.server.client().put_object(Bucket=kill.scene.bucket, Key="large", Body=bytes(size))
+    row = kill.scene.rows[0] | {"e_tag": put["ETag"].strip('"'), "size": size}
+    kill.manifest = kill.scene.inventory([row], config_id="next")
+
+    kill.finish()
+    assert kill.ledger.value("SELECT state::text FROM uploads") == "aborted"

@@ -23,7 +23,7 @@ from ledger.schema import SCHEMA_VERSION, migrate
 from ledger.uploads import UploadState, adopt_upload, close_upload, parts_of, recorded_part
 from model.errors import LedgerUnavailable
 from model.outcome import Outcome
-from model.records import DeadLetter, PartRecord, Tally
+from model.records import DeadLetter, PartRecord, SentPart, Tally
 from model.status import SizeClass, Status
 from pipeline.export.run_files import export_all
 from tests.fixtures.pgbouncer import Pooler, pgbouncer_before
@@ -61,7 +61,8 @@ def test_sessions_share_connections_and_leave_nothing_on_them(pooled: str, ledge
             for batch in range(10):
                 mine = range(number * 1_000 + batch * 10, number * 1_000 + batch * 10 + 15)
                 outcomes += session.write([a_record(row) for row in mine]).wait(60)
-                session.write_parts([(f"{number}", PartRecord(batch + 1, 5, "e", None, None, None))]).wait(60)
+                part = PartRecord(batch + 1, 5, "e", None, None, None)
+                session.write_parts([SentPart(f"{number}", "upload-1", part)]).wait(60)
                 session.call(lambda own: own.execute("SELECT 1").fetchall())
             return outcomes
 

@@ -19,7 +19,7 @@ from ledger.runs import Outcome, drop_history, finish_run, request_stop, run_sta
 from ledger.schema import Migration, migrate, migrations
 from ledger.uploads import UploadState, adopt_upload, close_upload
 from model.errors import RunBroken
-from model.records import DeadLetter, PartRecord
+from model.records import DeadLetter, PartRecord, SentPart
 from model.status import Status
 from tests.fixtures.roles import TwoRoles, two_roles
 from tests.ledger.examples import a_record, a_run, an_upload, statuses
@@ -38,7 +38,7 @@ def all_that_a_run_does(dsn: str) -> None:
         assert session.write([a_record()]).wait(30) == [VERIFIED]
         assert session.write([a_record(), a_record(1)]).wait(30) == [VERIFIED] * 2
         session.call(lambda own: adopt_upload(own, ref, an_upload()))
-        session.write_parts([("a" * 64, PartRecord(1, 5, "e", None, None, None))]).wait(30)
+        session.write_parts([SentPart("a" * 64, "upload-1", PartRecord(1, 5, "e", None, None, None))]).wait(30)
         session.call(lambda own: close_upload(own, ref, "a" * 64, "upload-1", UploadState.COMPLETED))
         session.call(lambda own: make_room(own, ref))
         session.call(lambda own: keep_listed(own, ref, [ListedObject("k", 5, "e")]))

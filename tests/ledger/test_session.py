@@ -16,7 +16,7 @@ from ledger.runs import Outcome, finish_run, request_stop
 from ledger.session import LedgerSession
 from ledger.uploads import adopt_upload, parts_of
 from model.errors import LeaseLost, RunBroken
-from model.records import DeadLetter, PartRecord
+from model.records import DeadLetter, PartRecord, SentPart
 from model.status import Status
 from tests.ledger.examples import a_record, an_upload, statuses
 from tests.ledger.sessions import VERIFIED, open_session, until
@@ -36,9 +36,12 @@ def test_waiting_for_a_ticket_writes_what_waits(session: LedgerSession, ref: Run
     assert len(statuses(conn, ref)) == 3
 
 
-def test_parts_and_dead_letters_are_durable_once_their_tickets_are(session: LedgerSession, conn: Connection) -> None:
+def test_parts_and_dead_letters_are_durable_once_their_tickets_are(
+    session: LedgerSession, ref: RunRef, conn: Connection
+) -> None:
     part = PartRecord(1, 5, "e", None, None, None)
-    parts = session.write_parts([("x", part)])
+    session.call(lambda own: adopt_upload(own, ref, an_upload(identity="x")))
+    parts = session.write_parts([SentPart("x", "upload-1", part)])
     letters = session.write_dead_letters([DeadLetter(0, 1, Status.BAD_ROW, "why", "what")])
     parts.wait(30)
     letters.wait(30)

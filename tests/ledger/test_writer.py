@@ -10,12 +10,12 @@ from ledger.leases import RunRef, release
 from ledger.objects import CLAIMED, RowOutcome
 from ledger.queries import finished_in_run
 from ledger.runs import start_run
-from ledger.uploads import parts_of
+from ledger.uploads import adopt_upload, parts_of
 from ledger.writer import write_dead_letters, write_objects, write_parts
 from model.errors import LeaseLost
-from model.records import DeadLetter, IntegrityRecord, PartRecord
+from model.records import DeadLetter, IntegrityRecord, PartRecord, SentPart
 from model.status import Status
-from tests.ledger.examples import a_record, a_run, statuses
+from tests.ledger.examples import a_record, a_run, an_upload, statuses
 
 VERIFIED = RowOutcome(Status.VERIFIED)
 
@@ -157,7 +157,7 @@ def test_a_run_that_was_fenced_off_writes_nothing(dsn: str, ref: RunRef, conn: C
     with pytest.raises(LeaseLost):
         write_objects(conn, ref, [a_record()])
     with pytest.raises(LeaseLost):
-        write_parts(conn, ref, [("a" * 64, PartRecord(1, 5, "e", None, None, None))])
+        write_parts(conn, ref, [SentPart("a" * 64, "upload-1", PartRecord(1, 5, "e", None, None, None))])
     with pytest.raises(LeaseLost):
         write_dead_letters(conn, ref, [DeadLetter(0, 0, Status.BAD_ROW, "why", "what")])
     for table in ("attempts", "objects", "parts", "dead_letters"):
@@ -165,10 +165,11 @@ def test_a_run_that_was_fenced_off_writes_nothing(dsn: str, ref: RunRef, conn: C
 
 
 def test_parts_come_back_by_number_the_last_word_of_each(ref: RunRef, conn: Connection) -> None:
+    adopt_upload(conn, ref, an_upload(identity="x"))
     first = PartRecord(1, 5, "e1", "a" * 32, "b" * 64, "AAAAAAAAAAA=", "AAAAAA==")
     second = PartRecord(2, 5, "e2", None, None, None)
-    write_parts(conn, ref, [("x", second), ("x", first._replace(etag="old")), ("x", first)])
-    write_parts(conn, ref, [("x", second._replace(etag="e3"))])
+    write_parts(conn, ref, [SentPart("x", "upload-1", part) for part in (second, first._replace(etag="old"), first)])
+    write_parts(conn, ref, [SentPart("x", "upload-1", second._replace(etag="e3"))])
     write_parts(conn, ref, [])
     assert parts_of(conn, ["x", "y"]) == {"x": (first, second._replace(etag="e3"))}
 

@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 _HEAD_END = b"\r\n\r\n"
 _SLOW_DOWN = b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Reduce your request rate.</Message></Error>'
 
+_DENIED = b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied.</Message></Error>'
+
 
 @dataclass
 class Passing:
@@ -41,6 +43,16 @@ Fault = Callable[[Passing, Callable[[], None]], None]
 def slow_down(passing: Passing, forward: Callable[[], None]) -> None:
     """503 SlowDown instead of an answer; the server never sees the request."""
     passing.answer = b"HTTP/1.1 503 Slow Down\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN) + _SLOW_DOWN
+
+
+def access_denied(passing: Passing, forward: Callable[[], None]) -> None:
+    """403 AccessDenied instead of an answer."""
+    passing.answer = b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n" % len(_DENIED) + _DENIED
+
+
+def no_content(passing: Passing, forward: Callable[[], None]) -> None:
+    """204 instead of an answer; the server never sees the request."""
+    passing.answer = b"HTTP/1.1 204 No Content\r\nContent-Length: 0\r\n\r\n"
 
 
 def internal_error(passing: Passing, forward: Callable[[], None]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from model.errors import RunBroken, SourceChanged, SourceGone, UploadGone
+from model.errors import RunBroken, SourceChanged, SourceGone, Throttled, UploadGone
 from model.objects import ObjectRef
 from model.records import PartOutcome
 from model.status import DestinationEvidence, Grade, SourceEvidence, Status
@@ -22,13 +23,17 @@ from storage.multipart import UploadEnd
 from tests.fixtures.compare import keys_of, stored_object
 from tests.fixtures.s3 import S3Server
 from tests.storage.fault_proxy import (
+    Fault,
     FaultProxy,
+    access_denied,
     cut_body_after,
     drop_before,
     fault_proxy,
     flip_read_byte,
     flip_sent_byte,
+    internal_error,
     lose_answer,
+    no_content,
     slow_down,
 )
 from tests.storage.ferry import PART, PREFIX, Ferry, body_of, done, put
@@ -67,6 +72,14 @@ def at_destination(pair: Pair) -> bytes:
 def open_uploads(pair: Pair) -> list[str]:
     listed = pair.client.list_multipart_uploads(Bucket=pair.destination_bucket, Prefix=PREFIX + "big/ä+b")
     return [upload["UploadId"] for upload in listed.get("Uploads", [])]
+
+
+def begun(pair: Pair) -> str:
+    """An upload of another tool under the same key, with a part."""
+    place = {"Bucket": pair.destination_bucket, "Key": PREFIX + "big/ä+b"}
+    upload: str = pair.client.create_multipart_upload(**place)["UploadId"]
+    pair.client.upload_part(**place, UploadId=upload, PartNumber=1, Body=b"theirs")
+    return upload
 
 
 class Large:
@@ -410,6 +423,37 @@ class TestFaults:
         assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
         assert pair.differences() == []
 
+    @pytest.mark.parametrize("fault", [slow_down, internal_error, drop_before])
+    def test_a_refused_complete_is_repeated_though_the_same_bytes_are_there_already(
+        self,
+        ferry: Ferry,
+        pair: Pair,
+        context: CopyContext,
+        destination_proxy: FaultProxy,
+        ref: ObjectRef,
+        fault: Fault,
+    ) -> None:
+        assert ferry.copy_by_parts(context, ref)[0].status is Status.VERIFIED
+        upload = ferry.open_upload(context, ref)
+        parts = done(ferry.send_parts(context, upload))
+        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", fault)
+        record, end = ferry.complete(context, upload, parts)
+        assert (record.status, end) == (Status.VERIFIED, UploadEnd.COMPLETED)
+        assert destination_proxy.count("POST", f"uploadId={upload.upload_id}") == 2
+        assert open_uploads(pair) == []
+
+    def test_a_complete_refused_to_the_end_leaves_the_upload_though_the_same_bytes_are_there_already(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        assert ferry.copy_by_parts(context, ref)[0].status is Status.VERIFIED
+        upload = ferry.open_upload(context, ref)
+        parts = done(ferry.send_parts(context, upload))
+        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", slow_down, times=99)
+        limited = replace(context, limits=TransferLimits(attempts=2))
+        record, end = ferry.complete(limited, upload, parts)
+        assert (record.status, end) == (Status.FAILED, UploadEnd.OPEN)
+        assert open_uploads(pair) == [upload.upload_id]
+
     def test_a_complete_that_never_arrives_leaves_the_upload_for_the_next_run(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
     ) -> None:
@@ -422,12 +466,78 @@ class TestFaults:
         direct = replace(context, destination=pair.destination.client, destination_control=pair.destination.control)
         assert ferry.complete(direct, upload, parts)[0].status is Status.VERIFIED
 
-    def test_a_lost_answer_to_create_is_repeated(
+    @pytest.mark.parametrize(
+        "faults",
+        [
+            [lose_answer],
+            [lose_answer, lose_answer],
+            [drop_before],
+            [drop_before, lose_answer],
+            [slow_down, lose_answer],
+        ],
+    )
+    def test_a_lost_answer_to_create_leaves_one_upload(
+        self,
+        ferry: Ferry,
+        pair: Pair,
+        context: CopyContext,
+        destination_proxy: FaultProxy,
+        ref: ObjectRef,
+        faults: list[Fault],
+    ) -> None:
+        for fault in faults:
+            destination_proxy.fail("POST", "uploads", fault)
+        upload = ferry.open_upload(context, ref)
+        assert open_uploads(pair) == [upload.upload_id]
+        assert ferry.complete(context, upload, done(ferry.send_parts(context, upload)))[0].status is Status.VERIFIED
+
+    def test_a_lost_create_does_not_take_over_an_upload_with_parts(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
     ) -> None:
-        destination_proxy.fail("POST", "uploads", lose_answer)
+        theirs = begun(pair)
+        destination_proxy.fail("POST", "uploads", drop_before)
+        assert set(open_uploads(pair)) == {theirs}
         upload = ferry.open_upload(context, ref)
-        assert upload.upload_id in open_uploads(pair)
+        assert set(open_uploads(pair)) == {theirs, upload.upload_id}
+
+    def test_an_upload_is_found_only_without_parts(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        begun(pair)
+        assert ferry.engine.run(ferry.steps(context).find_upload(ref.destination_key, time.time(), ())) is None
+        empty = ferry.open_upload(context, ref).upload_id
+        assert ferry.engine.run(ferry.steps(context).find_upload(ref.destination_key, time.time(), ())) == empty
+
+    def test_a_listing_that_is_throttled_does_not_mean_that_there_is_no_upload(
+        self, ferry: Ferry, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        destination_proxy.fail("GET", "uploads", slow_down, times=99)
+        with pytest.raises(Throttled):
+            ferry.engine.run(ferry.steps(context).find_upload(ref.destination_key, time.time(), ()))
+
+    def test_a_listing_that_is_denied_is_told_once_and_create_goes_on(
+        self,
+        ferry: Ferry,
+        context: CopyContext,
+        destination_proxy: FaultProxy,
+        ref: ObjectRef,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        destination_proxy.fail("GET", "uploads", access_denied, times=99)
+        steps = ferry.steps(context)
+        for _ in range(2):
+            assert ferry.engine.run(steps.find_upload(ref.destination_key, time.time(), ())) is None
+        (line,) = [record.getMessage() for record in caplog.records if record.name == "storage.multipart"]
+        assert "s3:ListBucketMultipartUploads" in line
+
+    def test_an_upload_that_outlives_its_abort_is_aborted_again(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        upload = ferry.open_upload(context, ref)
+        ferry.send_parts(context, upload, [1])
+        destination_proxy.fail("DELETE", "uploadId", no_content)
+        ferry.engine.run(fail(ferry.steps(context), upload, Status.SOURCE_CHANGED, "why", 1))
+        assert open_uploads(pair) == []
 
     def test_an_object_that_turns_out_wrong_after_complete_is_removed(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
