@@ -69,7 +69,7 @@ class Ferry:
     def endpoint(
         self, server: S3Server, side: str, *, url: str | None = None, secret: str | None = None, timeout_s: float = 10.0
     ) -> Endpoint:
-        """Clients for `server` by the default transport, at `url` where a proxy stands before it. Asked again, the same."""
+        """Clients for `server` by the default transport, at `url` where a proxy stands before it; each made once."""
         server = replace(server, endpoint_url=url or server.endpoint_url, secret_key=secret or server.secret_key)
         name = (server, side, timeout_s)
         if name not in self._endpoints:
