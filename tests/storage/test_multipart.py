@@ -29,6 +29,7 @@ from tests.storage.fault_proxy import (
     flip_read_byte,
     flip_sent_byte,
     lose_answer,
+    pass_on,
     slow_down,
 )
 from tests.storage.ferry import PART, PREFIX, Ferry, body_of, done, put
@@ -376,15 +377,21 @@ class TestFaults:
         assert (record.status, end) == (Status.MISMATCH, UploadEnd.ABORTED)
         assert at_destination(pair) == OLD
 
-    def test_a_lost_answer_to_complete_is_looked_for(
+    def test_a_lost_answer_to_complete_is_looked_for_and_complete_is_not_sent_again(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
     ) -> None:
         upload = ferry.open_upload(context, ref)
         parts = done(ferry.send_parts(context, upload))
-        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", lose_answer, times=99)
+        named = f"uploadId={upload.upload_id}"
+        destination_proxy.fail("POST", named, lose_answer, times=99)
+        destination_proxy.seen.clear()
         record, end = ferry.complete(context, upload, parts)
         assert (record.status, end) == (Status.VERIFIED, UploadEnd.COMPLETED)
         assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
+        methods = [method for method, _ in destination_proxy.seen]
+        assert (destination_proxy.count("POST", named), destination_proxy.count("PUT")) == (1, 0)
+        # the look, and the one that verifies every object
+        assert methods[methods.index("POST") :].count("HEAD") >= 2
         assert pair.differences() == []
 
     def test_a_complete_that_never_arrives_leaves_the_upload_for_the_next_run(
@@ -398,6 +405,28 @@ class TestFaults:
         assert at_destination(pair) == OLD
         direct = replace(context, destination=pair.destination.client, destination_control=pair.destination.control)
         assert ferry.complete(direct, upload, parts)[0].status is Status.VERIFIED
+
+    def test_a_source_to_be_copied_as_it_is_now_is_asked_again_where_the_answer_fails(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, source_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        changed = body_of("changed", PART + 7)
+        put(pair.client, pair.source_bucket, ref.key, changed)
+        copying = replace(context, rules=replace(context.rules, copy_changed=True))
+        # the first HEAD asks for what the inventory names, and is refused by the server
+        source_proxy.fail("HEAD", "big", pass_on)
+        source_proxy.fail("HEAD", "big", slow_down, times=2)
+        now, pinned = ferry.engine.run(ferry.steps(copying).pin_as_told(ref))
+        assert (now.size, now.etag) == (len(changed), pinned.etag)
+        record, _ = ferry.copy_by_parts(context, now)
+        assert record.status is Status.VERIFIED
+        assert at_destination(pair) == changed
+
+    def test_a_source_that_is_not_to_be_copied_as_it_is_now_is_source_changed(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        put(pair.client, pair.source_bucket, ref.key, body_of("changed", PART + 7))
+        with pytest.raises(SourceChanged):
+            ferry.engine.run(ferry.steps(context).pin_as_told(ref))
 
     def test_a_lost_answer_to_create_is_repeated(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
