@@ -109,7 +109,11 @@ def test_parts_of_one_object_are_sent_by_two_workers_at_once(
     proxy, target = proxied(minio), new_bucket(minio)
     scene = stocked(minio, new_bucket(minio), [WorkObject("large", 40 * MIB)])
     # a worker has one part under way: the second comes from another
-    parts = Gathered(lambda request: request.is_part and request.bucket == target, together=2)
+    parts = Gathered(
+        lambda request: request.is_part and request.bucket == target,
+        together=2,
+        by=lambda request: request.query["partNumber"],
+    )
     proxy.rule = parts.effect
 
     ran = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--parts_in_flight=1").run(
