@@ -12,10 +12,10 @@ import pytest
 
 from model.errors import RunBroken, SourceChanged, SourceGone, UploadGone
 from model.objects import ObjectRef
-from model.records import PartOutcome
+from model.records import IntegrityRecord, Layout, PartOutcome
 from model.status import DestinationEvidence, Grade, SourceEvidence, Status
 from storage.checksums import CRC64NVME, Digests, multipart_etag
-from storage.completion import fail
+from storage.completion import etag_apart, fail
 from storage.config import Capabilities, TransferLimits
 from storage.copier import CopyContext
 from storage.multipart import UploadEnd
@@ -36,6 +36,7 @@ from tests.storage.ferry import PART, PREFIX, Ferry, body_of, done, put
 from tests.storage.pairs import MakeBucket, Pair, make_pair
 
 SIZE = 4 * PART + 12_345
+CUT = PART + 1024 * 1024
 OLD = b"what was there before"
 METADATA: dict[str, Any] = {
     "ContentType": "video/x-test",
@@ -280,6 +281,53 @@ class TestTheSource(Large):
         record, end = ferry.engine.run(fail(ferry.steps(context), upload, Status.FAILED, "why", 3))
         assert (record.status, record.error, record.attempts, end) == (Status.FAILED, "why", 3, UploadEnd.OPEN)
         assert open_uploads(pair) == [upload.upload_id]
+
+
+@pytest.mark.parametrize("s3_server", ["minio", "versitygw"], indirect=True)
+class TestTheSourcesLayout(Large):
+    """A source of two parts, of CUT bytes and the rest, with a stored CRC64NVME."""
+
+    @pytest.fixture
+    def ref(self, pair: Pair) -> ObjectRef:
+        named = {"Bucket": pair.source_bucket, "Key": "k"}
+        crc: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        named["UploadId"] = pair.client.create_multipart_upload(**named, **crc)["UploadId"]
+        body, parts = body_of("k", 2 * PART + 2), []
+        for number, piece in enumerate((body[:CUT], body[CUT:]), start=1):
+            sent = pair.client.upload_part(
+                **named, PartNumber=number, Body=piece, ChecksumAlgorithm="CRC64NVME", ChecksumCRC64NVME=crc_of(piece)
+            )
+            parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC64NVME": crc_of(piece)})
+        whole = {"ChecksumCRC64NVME": crc_of(body), "ChecksumType": "FULL_OBJECT"}
+        pair.client.complete_multipart_upload(**named, MultipartUpload={"Parts": parts}, **whole)
+        etag = pair.client.head_object(Bucket=pair.source_bucket, Key="k")["ETag"].strip('"')
+        return ObjectRef(0, 0, pair.source_bucket, "k", None, len(body), etag, PREFIX + "k")
+
+    def copied(self, ferry: Ferry, context: CopyContext, ref: ObjectRef, part_size: int) -> IntegrityRecord:
+        upload = ferry.open_upload(context, ref, part_size)._replace(layout=Layout.GUESSED)
+        record, _ = ferry.complete(context, upload, done(ferry.send_parts(context, upload)))
+        return record
+
+    def test_a_right_guess_keeps_the_etag_and_the_better_evidence(
+        self, ferry: Ferry, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        record = self.copied(ferry, context, ref, CUT)
+        assert (record.status, record.error) == (Status.VERIFIED, None)
+        assert record.source_evidence is SourceEvidence.STORED_CHECKSUM
+        assert record.destination_etag == ref.etag
+
+    def test_a_wrong_guess_is_said_though_the_bytes_are_proven(
+        self, ferry: Ferry, context: CopyContext, ref: ObjectRef, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        record = self.copied(ferry, context, ref, PART)
+        assert (record.status, record.source_evidence) == (Status.VERIFIED, SourceEvidence.STORED_CHECKSUM)
+        assert (record.error or "").startswith(f"the copy's ETag is {record.destination_etag}, the source's {ref.etag}")
+        assert f"its parts make {record.destination_etag}, so the source was cut otherwise" in (record.error or "")
+        assert record.error in caplog.text
+
+
+def test_a_destination_that_makes_other_etags_is_told_from_a_wrong_guess() -> None:
+    assert "the destination's ETags are not made of MD5s" in etag_apart("a-2", "b-2", "a-2")
 
 
 class TestWrongRecords(Large):
