@@ -6,6 +6,7 @@ A lost answer is never repeated blindly: only where the upload is gone the objec
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -43,6 +44,7 @@ from storage.server_copy import show_copy
 from storage.source_layout import is_cut_as
 from storage.written import NOTHING_REPLACED, head_written, look_before, read_back, remove_written
 
+_LOGGER = logging.getLogger("s3ferry")
 _USELESS = (SourceChanged, SourceGone, Archived, Mismatch, UploadGone)
 """Errors after which no later run can use the upload."""
 _LOST = (OutcomeUnknown, Transient)
@@ -102,6 +104,7 @@ class _Completion:
         self._crc: str | None = None
         self._crc32c: str | None = None
         self._etag: str | None = None
+        self._stated_etag: str | None = None
         self._version: str | None = None
         self._pinned = PinnedSource("", {})
         self._expected = Expected(SourceEvidence.LENGTH)
@@ -124,7 +127,22 @@ class _Completion:
             wanted = rules.evidence or Grade.ETAG
         else:
             wanted = wanted_grade(rules, can, server_proves=can.full_object_crc)
-        return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, None)
+        return self.record(Status.VERIFIED if meets(self._evidence, wanted) else Status.COPIED, self._note())
+
+    @property
+    def _keeps_etag(self) -> bool:
+        """Whether the parts are cut as the source's, so that ETags made of MD5s stay the same."""
+        upload = self._upload
+        return not upload.on_server and upload.layout is not Layout.OWN and self._context.rules.source_etag_md5
+
+    def _note(self) -> str | None:
+        """What is to be said of a copy that is proven: that it has another ETag than a source cut as it is."""
+        source, stated = self._upload.source_etag, self._stated_etag
+        if not self._keeps_etag or stated == source:
+            return None
+        note = etag_apart(source, stated, _composed([part.md5 for part in self._parts]))
+        _LOGGER.warning("%s: %s", self._upload.source.destination_key, note)
+        return note
 
     def _plan(self) -> None:
         covered = sum(part.size for part in self._parts)
@@ -138,7 +156,7 @@ class _Completion:
         self._crc32c = _combined(combine_crc32c, [part.crc32c for part in self._parts], sizes)
 
     async def _check_source(self) -> None:
-        """Compare a combined CRC with the source's stored one before anything is replaced."""
+        """Compare what the parts make with what the source states before anything is replaced."""
         pinned = await self._steps.pin(self._upload.source)
         self._pinned = pinned
         if pinned.etag != self._upload.source_etag:
@@ -152,9 +170,7 @@ class _Completion:
             if expected.value != read:
                 name = (expected.algorithm or "").upper()
                 raise Mismatch(f"source: its stored {name} is {expected.value}, the parts read have {read}")
-        elif (
-            not self._upload.on_server and self._upload.layout is not Layout.OWN and self._context.rules.source_etag_md5
-        ):
+        if self._keeps_etag:
             await self._compare_source_etag(pinned.headers)
 
     async def _compare_source_etag(self, headers: Mapping[str, str]) -> None:
@@ -164,9 +180,10 @@ class _Completion:
         if composed is None:
             # parts of an earlier run that kept no MD5
             return
+        proven = self._expected.evidence is SourceEvidence.STORED_CHECKSUM
         if composed == upload.source_etag:
-            self._expected = Expected(SourceEvidence.MULTIPART_ETAG)
-        elif upload.layout is Layout.SOURCE and etag_shows_md5(headers):
+            self._expected = self._expected if proven else Expected(SourceEvidence.MULTIPART_ETAG)
+        elif not proven and upload.layout is Layout.SOURCE and etag_shows_md5(headers):
             cut = plan_as([part.size for part in self._parts])
             if cut is None or await is_cut_as(self._context, upload.source, upload.source_etag, cut):
                 raise Mismatch(
@@ -274,6 +291,7 @@ class _Completion:
     async def _verify(self) -> None:
         """One HEAD: size, ETag composed from the parts, full-object CRC. Raises Mismatch."""
         headers = await self._head()
+        self._stated_etag = etag_of(headers)
         size = headers.get("content-length")
         if size != str(self._upload.source.size):
             raise Mismatch(f"destination: the object has {size} bytes, {self._upload.source.size} were sent")
@@ -331,6 +349,17 @@ class _Completion:
             untouched=not self._touched,
             **self._replaced._asdict(),
         )
+
+
+def etag_apart(source: str, stated: str | None, composed: str | None) -> str:
+    """Why a copy cut as its source is believed to be has not its ETag; `composed` is what the parts read make."""
+    if composed is None:
+        why = "not all of its parts have an MD5 to tell why"
+    elif composed == source:
+        why = "its parts make the source's, so the destination's ETags are not made of MD5s"
+    else:
+        why = f"its parts make {composed}, so the source was cut otherwise, or its ETags are not made of MD5s"
+    return f"the copy's ETag is {stated}, the source's {source}: {why}"
 
 
 def _composed(md5s: Sequence[str | None]) -> str | None:

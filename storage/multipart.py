@@ -64,20 +64,22 @@ class PinnedSource:
 
 async def pinned_source(context: CopyContext, ref: ObjectRef) -> PinnedSource:
     """HEAD the source, archived or not; raises SourceChanged where it is not what the inventory says."""
+    headers = await _head_source(context, ref, etag=ref.etag, version=ref.version_id)
+    require_listed(ref, headers)
+    return PinnedSource(etag_of(headers), headers)
+
+
+async def _head_source(
+    context: CopyContext, ref: ObjectRef, *, etag: str | None = None, version: str | None = None
+) -> Mapping[str, str]:
+    """HEAD the source, of this ETag and version where they are given."""
+    checksum_mode = context.source_can.checksum_mode
 
     async def head() -> Mapping[str, str]:
         await context.requests.take(1)
-        return await context.source.head(
-            ref.bucket,
-            ref.key,
-            etag=ref.etag,
-            version=ref.version_id,
-            checksum_mode=context.source_can.checksum_mode,
-        )
+        return await context.source.head(ref.bucket, ref.key, etag=etag, version=version, checksum_mode=checksum_mode)
 
-    headers = await repeated(head, context.limits.attempts)
-    require_listed(ref, headers)
-    return PinnedSource(etag_of(headers), headers)
+    return await repeated(head, context.limits.attempts)
 
 
 class Multipart:
@@ -115,7 +117,7 @@ class Multipart:
         except SourceChanged:
             if not self._context.rules.copy_changed:
                 raise
-        current = await self._context.source.head(ref.bucket, ref.key)
+        current = await _head_source(self._context, ref)
         ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
         return ref, await self.pin(ref)
 
@@ -199,23 +201,28 @@ class Multipart:
         return await self.on_thread(lambda: list_parts(self._control, self._bucket, key, upload_id))
 
     async def control(self, name: str, method: str, key: str, *, side: str = DESTINATION, **arguments: Any) -> Any:
-        """One control-plane request at the destination about `key`; `side` is whose its refusals are."""
-        call = getattr(self._control, method)
+        """One control-plane request at the destination about `key`, sent once; `side` is whose its refusals are."""
+
+        def ask() -> Any:
+            return getattr(self._sending_once(), method)(Bucket=self._bucket, Key=key, **arguments)
+
         what = f"{name} {self._bucket}/{key}"
-        return await self.on_thread(
-            lambda: map_boto(lambda: call(Bucket=self._bucket, Key=key, **arguments), side=side, what=what)
-        )
+        return await self.on_thread(lambda: map_boto(ask, side=side, what=what))
 
     async def complete_once(self, key: str, **arguments: Any) -> Any:
         """One CompleteMultipartUpload, sent once. Raises OutcomeUnknown where its answer is lost."""
 
         def complete() -> Any:
-            with self._lock:
-                self._once = self._once or self._make_once()
-            return self._once.complete_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
+            return self._sending_once().complete_multipart_upload(Bucket=self._bucket, Key=key, **arguments)
 
         what = f"CompleteMultipartUpload {self._bucket}/{key}"
         return await self.on_thread(lambda: map_boto(complete, side=DESTINATION, what=what, repeatable=False))
+
+    def _sending_once(self) -> Any:
+        """The control client that repeats nothing."""
+        with self._lock:
+            self._once = self._once or self._make_once()
+        return self._once
 
     async def on_thread(self, call: Callable[[], T]) -> T:
         """Run a blocking call on the control threads."""

@@ -2,7 +2,7 @@
 
 No byte passes here, so there are no digests of our own: what the server says of both objects is compared, and is
 all the evidence there is. CopyObject takes up to 5 GiB, UploadPartCopy copies the parts of larger ones; both are
-pinned by `x-amz-copy-source-if-match`. Requests that fail for a moment are repeated by the control client.
+pinned by `x-amz-copy-source-if-match`.
 Repeatable: the same bytes are written again.
 """
 
@@ -30,6 +30,7 @@ from storage.checksums import (
 from storage.config import COPY
 from storage.copier import CopyContext, CopyMode, ObjectCopy, status_of
 from storage.multipart import Multipart, PinnedSource
+from storage.retry import repeated
 from storage.source_layout import parts_in_etag
 from storage.written import NOTHING_REPLACED, head_written, look_before, read_back, remove_written
 
@@ -164,20 +165,24 @@ class _ServerCopy:
 
     async def _copy(self) -> None:
         context, key = self._context, self._ref.destination_key
-        self._attempts = 1
-        await context.requests.take(1)
         # the source's own algorithm, so that both can be compared
         algorithm = next(iter(stored_checksums(self._pinned.headers)), CRC64NVME)
         more: dict[str, Any] = (
             {"ChecksumAlgorithm": algorithm.upper()} if context.destination_can.full_object_crc else {}
         )
-        # the control client repeats it by itself: the last answer does not tell what an earlier sending did
-        self._touched = True
-        answer = await self._steps.control(
-            "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
-        )
-        self._etag = _etag_of(answer, "CopyObjectResult")
-        self._version = answer.get("VersionId")
+
+        async def copy() -> None:
+            self._attempts += 1
+            await context.requests.take(1)
+            # the control client repeats it by itself: the last answer does not tell what an earlier sending did
+            self._touched = True
+            answer = await self._steps.control(
+                "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
+            )
+            self._etag = _etag_of(answer, "CopyObjectResult")
+            self._version = answer.get("VersionId")
+
+        await repeated(copy, context.limits.attempts)
 
     def record(self, status: Status, error: str | None) -> IntegrityRecord:
         """How the object ended. Digests are the destination server's word, as the evidence says."""
@@ -232,7 +237,11 @@ async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
     if upload.part_count > 1:
         more["CopySourceRange"] = f"bytes={part.offset}-{part.offset + part.length - 1}"
 
-    try:
+    attempts = 0
+
+    async def copy() -> PartRecord:
+        nonlocal attempts
+        attempts += 1
         await steps.context.requests.take(1)
         answer = await steps.control(
             "UploadPartCopy",
@@ -245,9 +254,11 @@ async def copy_part_on_server(steps: Multipart, part: Part) -> PartResult:
             **more,
         )
         etag = _etag_of(answer, "CopyPartResult")
+        return PartRecord(part.number, part.length, etag, None, None, answer["CopyPartResult"].get("ChecksumCRC64NVME"))
+
+    try:
+        record = await repeated(copy, steps.context.limits.attempts)
     except TransferError as error:
         failed = PartOutcome.FAILED
-        return PartResult(upload, part.number, failed, None, status_of(error), error.message, attempts=1)
-    crc = answer["CopyPartResult"].get("ChecksumCRC64NVME")
-    record = PartRecord(part.number, part.length, etag, None, None, crc)
-    return PartResult(upload, part.number, PartOutcome.DONE, record, attempts=1)
+        return PartResult(upload, part.number, failed, None, status_of(error), error.message, attempts)
+    return PartResult(upload, part.number, PartOutcome.DONE, record, attempts=attempts)

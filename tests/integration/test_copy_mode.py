@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
-from local.workload import WorkObject
+from local.workload import WorkObject, content
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
+from tests.fixtures.simulated_s3 import SimulatedS3, simulated_s3
 from tests.integration.conftest import MakeFerry, MakeProxy, new_bucket
 from tests.integration.ledger import Ledger
-from tests.integration.scenes import MIB, SPLIT, Scene, small_objects, stocked
+from tests.integration.scenes import MIB, SPLIT, WHEN, Scene, small_objects, stocked
 from tests.integration.test_part_layout import uploaded_by_parts
 
 OBJECTS = (*small_objects(6), WorkObject("medium", 3 * MIB), WorkObject("large", 12 * MIB + 7))
@@ -67,7 +72,15 @@ def test_digests_that_are_asked_for_are_never_lost(
 
     assert ran.statuses == {"VERIFIED": len(OBJECTS)}, ran.explain()
     assert proxy.reads(scene.bucket).keys() == set(scene.keys)
-    assert all(row["sha256"] for row in ledger.objects().values() if row["size_class"] != "large")
+    digests = {row["destination_key"]: row["sha256"] for row in ledger.objects().values()}
+    # a SHA-256 cannot be combined from those of parts
+    assert [key for key, sha256 in digests.items() if sha256 is None] == ["large"]
+    assert ledger.recorded_parts() == {"large": {1, 2, 3}}
+    body = b"".join(content("large", 12 * MIB + 7))
+    parts = ledger.rows("SELECT sha256 FROM parts ORDER BY part_number")
+    assert [row["sha256"] for row in parts] == [
+        hashlib.sha256(body[start : start + 5 * MIB]).hexdigest() for start in range(0, len(body), 5 * MIB)
+    ]
 
 
 def test_another_endpoint_is_refused_before_anything_is_copied(
@@ -135,3 +148,38 @@ def test_what_the_server_copied_is_skipped_by_the_next_run(
     second = user.run(manifest, f"s3://{target}")
 
     assert (first.statuses, second.statuses) == ({"VERIFIED": len(OBJECTS)}, {"SKIPPED": len(OBJECTS)})
+
+
+@pytest.fixture
+def store() -> Iterator[SimulatedS3]:
+    """A server without bytes."""
+    with simulated_s3() as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    ("size", "copies"),
+    [(5 * 1024 * MIB, ["CopyObject"]), (5 * 1024 * MIB + 1, ["UploadPartCopy"] * 161)],
+    ids=["5-GiB", "5-GiB-and-one"],
+)
+def test_what_one_copy_takes_goes_whole_and_what_is_larger_by_parts(
+    size: int, copies: list[str], store: SimulatedS3, tmp_path: Path, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    server = S3Server("simulated", store.endpoint_url)
+    rows = [{"key": "large", "size": size, "e_tag": store.put("src/large", size).etag, "last_modified_date": WHEN}]
+
+    def put(key: str, body: bytes | Path) -> None:
+        file = tmp_path / key
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body if isinstance(body, bytes) else body.read_bytes())
+
+    address = Scene(server, "src", rows).inventory(put=put)
+    manifest = tmp_path / address.removeprefix("s3://src-inventory/")
+
+    ran = ferry(server, server, ledger).run(str(manifest), "s3://dst", "--copy_mode=server")
+
+    assert (ran.code, ran.statuses) == (0, {"VERIFIED": 1}), ran.explain()
+    asked = [request for request in store.requests if request.startswith("PUT /dst/large")]
+    assert ["UploadPartCopy" if "partNumber=" in request else "CopyObject" for request in asked] == copies
+    assert store.objects["dst/large"].size == size
+    assert store.uploads == {}

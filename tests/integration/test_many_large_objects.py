@@ -1,4 +1,4 @@
-"""Many large objects at once: their uploads are opened side by side, and completed side by side."""
+"""Many large objects at once: opened, copied and completed side by side, by all workers."""
 
 from __future__ import annotations
 
@@ -18,19 +18,28 @@ TOGETHER = 8
 
 
 class Gathered:
-    """Holds each request that matches until `together` of them wait: one by one they would wait for ever."""
+    """Holds each request that matches until `together` of them wait: one by one they would wait for ever.
 
-    def __init__(self, matches: Callable[[Request], bool], together: int = TOGETHER) -> None:
+    With `by`, requests that it calls the same count once.
+    """
+
+    def __init__(
+        self,
+        matches: Callable[[Request], bool],
+        together: int = TOGETHER,
+        by: Callable[[Request], object] = lambda request: object(),
+    ) -> None:
         self._matches = matches
         self._together = together
-        self._waiting = 0
+        self._by = by
+        self._waiting: set[object] = set()
         self.met = threading.Event()
 
     def effect(self, request: Request) -> Effect | None:
         if request.is_probe or not self._matches(request):
             return None
-        self._waiting += 1
-        if self._waiting >= self._together:
+        self._waiting.add(self._by(request))
+        if len(self._waiting) >= self._together:
             self.met.set()
         return Effect(hold=self.met)
 
@@ -92,3 +101,43 @@ def test_progress_counts_the_parts_of_an_object_that_is_not_finished(
     assert run.wait().statuses == {"VERIFIED": 1}
     # no part is counted again with its object; what came after a worker's last heartbeat is not counted here
     assert ledger.value(counted) <= 40 * MIB
+
+
+def test_parts_of_one_object_are_sent_by_two_workers_at_once(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 40 * MIB)])
+    # a worker has one part under way: the second comes from another
+    parts = Gathered(
+        lambda request: request.is_part and request.bucket == target,
+        together=2,
+        by=lambda request: request.query["partNumber"],
+    )
+    proxy.rule = parts.effect
+
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--parts_in_flight=1").run(
+        scene.inventory(), f"s3://{target}"
+    )
+
+    assert ran.statuses == {"VERIFIED": 1}, ran.explain()
+    assert parts.met.is_set()
+    assert proxy.parts(target) == {("large", number): 1 for number in range(1, 9)}
+
+
+def test_parts_of_several_objects_are_sent_side_by_side(
+    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    proxy, target = proxied(minio), new_bucket(minio)
+    objects = [WorkObject(f"large/{number}", 22 * MIB) for number in range(3)]
+    scene = stocked(minio, new_bucket(minio), objects)
+    parts = Gathered(
+        lambda request: request.is_part and request.bucket == target, together=3, by=lambda request: request.key
+    )
+    proxy.rule = parts.effect
+
+    ran = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2").run(scene.inventory(), f"s3://{target}")
+
+    assert ran.statuses == {"VERIFIED": 3}, ran.explain()
+    assert parts.met.is_set()
+    assert len(proxy.parts(target)) == 15

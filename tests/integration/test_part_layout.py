@@ -177,6 +177,9 @@ def test_a_layout_its_ends_do_not_show_is_found_out_before_it_counts_as_a_mismat
 
     assert ran.statuses == {"VERIFIED": 1}, ran.explain()
     assert differences((minio.client(), bucket), (minio.client(), target)) == []
-    assert ledger.objects()["shifted"]["source_evidence"] == "length"
+    row = ledger.objects()["shifted"]
+    assert row["source_evidence"] == "length"
+    assert row["error"].startswith(f"the copy's ETag is {row['destination_etag']}, the source's {row['source_etag']}: ")
+    assert "the source was cut otherwise" in ran.stderr
     asked = [request.query["partNumber"] for request in proxy.asked(bucket) if "partNumber" in request.query]
     assert sorted(asked) == ["1", "1", "2", "3", "4", "5", "5"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -23,6 +24,9 @@ from tests.integration.scenes import MIB, SPLIT, Scene, stocked
 
 PARTS = 8
 FLAGS = (*SPLIT, "--workers=2", "--flush_interval=0.1")
+FLUSH_S = 1.0
+SLACK_S = 2.0
+"""What a busy machine and clocks of whole seconds may add."""
 NEVER = threading.Event()
 """What is held until this is set is held until the test ends."""
 
@@ -79,6 +83,14 @@ class Kill:
     def held_at_destination(self, upload_id: str) -> set[int]:
         listed = self.scene.server.client().list_parts(Bucket=self.target, Key="large", UploadId=upload_id)
         return {part["PartNumber"] for part in listed.get("Parts", [])}
+
+    def finished_parts(self) -> dict[int, datetime]:
+        """When the destination took each part that it holds, by number."""
+        client, found = self.scene.server.client(), {}
+        for upload_id in self.uploads_at_destination():
+            listed = client.list_parts(Bucket=self.target, Key="large", UploadId=upload_id)
+            found |= {part["PartNumber"]: part["LastModified"] for part in listed.get("Parts", [])}
+        return found
 
     def between_parts(self, *flags: str) -> None:
         """Kill a run when three of its parts are recorded."""
@@ -154,6 +166,29 @@ def test_between_parts(kill: Kill) -> None:
     recorded = kill.recorded()
     (upload_id,) = kill.uploads_at_destination()
     assert kill.ledger.value("SELECT upload_id FROM uploads WHERE state = 'open'") == upload_id
+
+    kill.finish()
+    left = set(range(1, PARTS + 1)) - recorded
+    assert kill.sent() == {"creates": 0, "parts": left, "reads": len(left), "completes": 1}
+
+
+def test_what_finished_before_the_last_flush_is_not_sent_again(kill: Kill) -> None:
+    first, opened = gate(lambda request: request.bucket == kill.target and request.is_part, 3)
+    kill.proxy.rule = lambda request: first(request) or held(request, is_it=request.is_complete)
+    run = kill.user.start(kill.manifest, f"s3://{kill.target}", f"--flush_interval={FLUSH_S}")
+    run.until(kill.three_parts_are_recorded, "three parts are recorded")
+    opened.set()
+    run.until(lambda: len(kill.finished_parts()) > 3, "more parts have finished")
+    run.kill_group()
+    killed_at = datetime.now(UTC)
+    kill.proxy.forget()
+
+    finished, recorded = kill.finished_parts(), kill.recorded()
+    latest = killed_at - timedelta(seconds=FLUSH_S + SLACK_S)
+    assert {number for number, when in finished.items() if when <= latest} <= recorded
+    rows = kill.ledger.rows("SELECT part_number, finished_at FROM parts")
+    late = {row["part_number"]: row["finished_at"] - finished[row["part_number"]] for row in rows}
+    assert max(late.values()) <= timedelta(seconds=FLUSH_S + SLACK_S), late
 
     kill.finish()
     left = set(range(1, PARTS + 1)) - recorded

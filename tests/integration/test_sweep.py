@@ -36,18 +36,25 @@ def open_uploads(server: S3Server, target: str, key: str) -> list[Any]:
     return found
 
 
+@pytest.fixture(params=["minio", "versitygw"])
+def server(request: pytest.FixtureRequest) -> S3Server:
+    """A server that is both source and destination."""
+    found: S3Server = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-def target(minio: S3Server) -> str:
+def target(server: S3Server) -> str:
     """An empty bucket."""
-    return new_bucket(minio)
+    return new_bucket(server)
 
 
 @pytest.fixture
-def killed(minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str) -> Ferry:
+def killed(server: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str) -> Ferry:
     """A user whose run of one large object was killed between its parts, and whose lease has run out."""
-    proxy = proxied(minio)
+    proxy = proxied(server)
     user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--flush_interval=0.1", "--lease_ttl=1")
-    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB)])
+    scene = stocked(server, new_bucket(server), [WorkObject("large", 38 * MIB)])
     proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 4)
     run = user.start(scene.inventory(), f"s3://{target}")
     run.until(lambda: len(ledger.recorded_parts().get("large", ())) >= 2, "two parts are recorded")
@@ -58,8 +65,8 @@ def killed(minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger
     return user
 
 
-def test_an_upload_that_a_run_left_is_shown_and_kept(killed: Ferry, minio: S3Server, target: str) -> None:
-    (upload,) = open_uploads(minio, target, "large")
+def test_an_upload_that_a_run_left_is_shown_and_kept(killed: Ferry, server: S3Server, target: str) -> None:
+    (upload,) = open_uploads(server, target, "large")
 
     shown = sweep(killed, target, NOW)
 
@@ -69,16 +76,65 @@ def test_an_upload_that_a_run_left_is_shown_and_kept(killed: Ferry, minio: S3Ser
     assert "run 1" in line
     assert f"s3://{target}/large" in line
     assert last.startswith("1 uploads hold")
-    assert len(open_uploads(minio, target, "large")) == 1
+    assert len(open_uploads(server, target, "large")) == 1
 
 
 def test_it_is_aborted_when_told_to_and_the_next_sweep_finds_nothing(
-    killed: Ferry, minio: S3Server, ledger: Ledger, target: str
+    killed: Ferry, server: S3Server, ledger: Ledger, target: str
 ) -> None:
     swept = sweep(killed, target, NOW, "--yes")
 
     assert swept.code == 0, swept.explain()
-    assert open_uploads(minio, target, "large") == []
+    assert open_uploads(server, target, "large") == []
+    assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]
+    assert sweep(killed, target, NOW).stdout == "0 uploads hold 0 B\n"
+
+
+def test_of_two_uploads_under_a_key_whose_creation_was_not_recorded_both_go(
+    killed: Ferry, server: S3Server, ledger: Ledger, target: str
+) -> None:
+    ledger.rows("UPDATE uploads SET upload_id = '' RETURNING identity")
+    begun(server, target, "large")
+
+    swept = sweep(killed, target, NOW, "--yes")
+
+    assert swept.code == 0, swept.explain()
+    first, second, last = swept.stdout.splitlines()
+    assert ("run 1 " in first, "listed " in second) == (True, True)
+    assert last.startswith("2 of 2 uploads aborted")
+    assert open_uploads(server, target, "large") == []
+    assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]
+
+
+def test_by_the_ledger_alone_only_one_of_them_goes(
+    killed: Ferry, server: S3Server, ledger: Ledger, target: str
+) -> None:
+    ledger.rows("UPDATE uploads SET upload_id = '' RETURNING identity")
+    theirs = begun(server, target, "large")
+
+    swept = sweep(killed, target, NOW, "--find=ledger", "--yes")
+
+    assert swept.code == 0, swept.explain()
+    assert [upload["UploadId"] for upload in open_uploads(server, target, "large")] == [theirs]
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "not-recorded"])
+def test_a_row_whose_upload_is_gone_is_shown_and_closed_when_told_to(
+    recorded: bool, killed: Ferry, server: S3Server, ledger: Ledger, target: str
+) -> None:
+    (upload,) = open_uploads(server, target, "large")
+    server.client().abort_multipart_upload(Bucket=target, Key="large", UploadId=upload["UploadId"])
+    if not recorded:
+        ledger.rows("UPDATE uploads SET upload_id = '' RETURNING identity")
+    gone = "1 uploads are open in the ledger and gone at the destination"
+
+    young, shown = sweep(killed, target), sweep(killed, target, NOW)
+    assert young.stdout == "0 uploads hold 0 B\n"
+    assert shown.stdout == f"0 uploads hold 0 B\n{gone}; --yes closes them\n"
+    assert ledger.rows("SELECT state FROM uploads") == [{"state": "open"}]
+
+    swept = sweep(killed, target, NOW, "--yes")
+    assert (swept.code, swept.stdout.splitlines()[-1]) == (0, f"{gone}; 1 of them closed")
     assert ledger.rows("SELECT state FROM uploads") == [{"state": "aborted"}]
     assert sweep(killed, target, NOW).stdout == "0 uploads hold 0 B\n"
 
@@ -88,18 +144,18 @@ def test_an_upload_younger_than_asked_for_is_left_alone(killed: Ferry, target: s
 
 
 def test_another_tools_upload_is_found_by_listing_alone(
-    minio: S3Server, ferry: MakeFerry, ledger: Ledger, target: str
+    server: S3Server, ferry: MakeFerry, ledger: Ledger, target: str
 ) -> None:
-    user = ferry(minio, minio, ledger)
+    user = ferry(server, server, ledger)
     assert user.command("ledger", "migrate").wait().code == 0
-    upload = begun(minio, target, "theirs")
+    upload = begun(server, target, "theirs")
 
     by_ledger = sweep(user, target, NOW, "--find=ledger", "--yes")
     listed = sweep(user, target, NOW)
 
     assert by_ledger.stdout == "0 of 0 uploads aborted, which hold 0 B together\n"
     assert f"listed      s3://{target}/theirs  {upload}" in listed.stdout
-    assert len(open_uploads(minio, target, "theirs")) == 1
+    assert len(open_uploads(server, target, "theirs")) == 1
 
 
 @pytest.mark.parametrize("name", ["minio", "versitygw"])
@@ -120,11 +176,11 @@ def test_of_other_tools_uploads_only_those_below_the_prefix_are_found(
 
 
 def test_an_upload_of_a_run_under_way_is_left_alone(
-    minio: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str
+    server: S3Server, proxied: MakeProxy, ferry: MakeFerry, ledger: Ledger, target: str
 ) -> None:
-    proxy = proxied(minio)
+    proxy = proxied(server)
     user = ferry(proxy.server, proxy.server, ledger, *SPLIT, "--workers=2", "--flush_interval=0.1")
-    scene = stocked(minio, new_bucket(minio), [WorkObject("large", 38 * MIB)])
+    scene = stocked(server, new_bucket(server), [WorkObject("large", 38 * MIB)])
     proxy.rule, opened = gate(lambda request: request.bucket == target and request.is_part, 4)
     run = user.start(scene.inventory(), f"s3://{target}")
     run.until(lambda: len(ledger.recorded_parts().get("large", ())) >= 2, "two parts are recorded")

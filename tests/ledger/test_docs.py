@@ -1,10 +1,13 @@
-"""What docs/ledger.md says, done for real."""
+"""What docs/ledger.md and docs/evidence.md say, done for real."""
 
 from __future__ import annotations
 
 import re
+from functools import partial
+from pathlib import Path
 
 import pytest
+from psycopg.rows import dict_row
 
 from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_file, write_counts
 from ledger.connect import Connection
@@ -12,14 +15,17 @@ from ledger.destination_rows import ListedObject, keep_listed, make_room
 from ledger.leases import RunRef, release
 from ledger.objects import Merge
 from ledger.runs import start_run
-from ledger.writer import write_objects
+from ledger.uploads import UploadState, adopt_upload, close_upload
+from ledger.writer import write_objects, write_parts
 from model.outcome import RunKind
-from model.records import Tally
-from model.status import SizeClass, SourceEvidence, Status
+from model.records import PartRecord, Tally
+from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status
+from storage.checksums import multipart_etag
 from tests.fixtures.roles import GUIDE, STATEMENTS
-from tests.ledger.examples import a_record, a_run
+from tests.ledger.examples import a_record, a_run, an_upload
 
 FAILED = a_record(3, status=Status.FAILED, error="403 Forbidden", source_evidence=SourceEvidence.LENGTH)
+EVIDENCE = (Path(__file__).parents[2] / "docs/evidence.md").read_text()
 KEY = "backup/data/part-000000001.parquet"
 
 
@@ -111,3 +117,44 @@ def test_a_large_ledger_is_vacuumed_in_good_time_once_it_is_told_so(conn: Connec
     conn.execute(statement)
     [(options,)] = conn.execute("SELECT reloptions FROM pg_class WHERE relname = 'objects'").fetchall()
     assert "autovacuum_vacuum_insert_scale_factor=0.05" in options
+
+
+def test_the_ledger_says_what_held_of_a_large_object(ref: RunRef, conn: Connection) -> None:
+    [query] = re.findall(r"^```sql\n(.*?)^```", EVIDENCE, re.MULTILINE | re.DOTALL)
+    md5s = ["0" * 32, "f" * 32]
+    made = multipart_etag(md5s)
+    for key, source_etag in (("kept", made), ("apart", "e" * 32 + "-2")):
+        upload = an_upload(identity=key, destination_key=key, source_etag=source_etag)
+        adopt_upload(conn, ref, upload)
+        write_parts(
+            conn, ref, [(key, PartRecord(n, 5, md5, md5, "a" * 64, "AAAAAAAAAAA=")) for n, md5 in enumerate(md5s)]
+        )
+        close_upload(conn, ref, key, upload.upload_id, UploadState.COMPLETED)
+    proof = DestinationEvidence.FULL_OBJECT_CRC64NVME
+    large = partial(a_record, size_class=SizeClass.LARGE, destination_evidence=proof, destination_etag=made)
+    records = [
+        large(1, destination_key="kept", source_etag=made),
+        large(2, destination_key="apart", source_etag="e" * 32 + "-2"),
+    ]
+    write_objects(conn, ref, records)
+
+    found = conn.cursor(row_factory=dict_row).execute(query).fetchall()
+
+    assert [row["destination_key"] for row in found] == ["apart", "kept"]
+    counted = ("parts", "with_md5", "with_sha256", "with_crc64nvme", "md5_is_etag")
+    assert {tuple(row[name] for name in counted) for row in found} == {(2, 2, 2, 2, 2)}
+    assert [row["composed_etag"] for row in found] == [made, made]
+    assert [row["makes_source_etag"] for row in found] == [False, True]
+    assert [(row["makes_destination_etag"], row["head_has_crc64nvme"]) for row in found] == [(True, True)] * 2
+
+
+def test_an_object_whose_parts_have_no_md5_has_no_etag_to_compare(ref: RunRef, conn: Connection) -> None:
+    [query] = re.findall(r"^```sql\n(.*?)^```", EVIDENCE, re.MULTILINE | re.DOTALL)
+    adopt_upload(conn, ref, an_upload())
+    write_parts(conn, ref, [("a" * 64, PartRecord(1, 5, "opaque", None, "a" * 64, "AAAAAAAAAAA="))])
+    close_upload(conn, ref, "a" * 64, "upload-1", UploadState.COMPLETED)
+    write_objects(conn, ref, [a_record(1, destination_key="backup/video.mkv", source_etag="e" * 32)])
+
+    [row] = conn.cursor(row_factory=dict_row).execute(query).fetchall()
+
+    assert (row["parts"], row["with_md5"], row["composed_etag"], row["makes_source_etag"]) == (1, 0, None, None)

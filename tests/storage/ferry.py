@@ -27,8 +27,8 @@ from storage.limits import EndpointLimit, Rate
 from storage.multipart import CONTROL_THREADS, Multipart, UploadEnd
 from storage.part_copy import copy_part
 from storage.signing import Signer
-from storage.transport_pyreqwest import PyreqwestTransport
 from storage.transport_verbatim import VerbatimTransport
+from storage.transports import VERBATIM, make_transport
 from tests.fixtures.s3 import S3Server
 
 PART = 5 * 1024 * 1024
@@ -69,7 +69,7 @@ class Ferry:
     def endpoint(
         self, server: S3Server, side: str, *, url: str | None = None, secret: str | None = None, timeout_s: float = 10.0
     ) -> Endpoint:
-        """Clients for `server`, reached at `url` where a proxy stands before it. Asked again, the same ones."""
+        """Clients for `server` by the default transport, at `url` where a proxy stands before it; each made once."""
         server = replace(server, endpoint_url=url or server.endpoint_url, secret_key=secret or server.secret_key)
         name = (server, side, timeout_s)
         if name not in self._endpoints:
@@ -84,13 +84,14 @@ class Ferry:
         control = make_control_client(store, session)
         self._stores[id(control)] = store, server.environment(side.upper())
         timeouts: dict[str, Any] = {"connect_timeout_s": timeout_s, "idle_timeout_s": timeout_s}
+        fast = make_transport(store.transport, **timeouts)
         limit = EndpointLimit(64)
         client = S3Client(
             store,
             control.meta.endpoint_url,
             Signer(session, region_of(store, session, {}), side),
-            PyreqwestTransport(**timeouts),
-            VerbatimTransport(**timeouts),
+            fast,
+            fast if store.transport in VERBATIM else VerbatimTransport(**timeouts),
             limit,
         )
         return Endpoint(client, control, limit)

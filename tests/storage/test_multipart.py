@@ -13,10 +13,10 @@ import pytest
 
 from model.errors import RunBroken, SourceChanged, SourceGone, Throttled, UploadGone
 from model.objects import ObjectRef
-from model.records import PartOutcome
+from model.records import IntegrityRecord, Layout, PartOutcome
 from model.status import DestinationEvidence, Grade, SourceEvidence, Status
 from storage.checksums import CRC64NVME, Digests, multipart_etag
-from storage.completion import fail
+from storage.completion import etag_apart, fail
 from storage.config import Capabilities, TransferLimits
 from storage.copier import CopyContext
 from storage.multipart import UploadEnd
@@ -34,12 +34,14 @@ from tests.storage.fault_proxy import (
     internal_error,
     lose_answer,
     no_content,
+    pass_on,
     slow_down,
 )
 from tests.storage.ferry import PART, PREFIX, Ferry, body_of, done, put
 from tests.storage.pairs import MakeBucket, Pair, make_pair
 
 SIZE = 4 * PART + 12_345
+CUT = PART + 1024 * 1024
 OLD = b"what was there before"
 METADATA: dict[str, Any] = {
     "ContentType": "video/x-test",
@@ -317,6 +319,53 @@ class TestTheSource(Large):
         assert (record.status, record.untouched) == (status, False)
 
 
+@pytest.mark.parametrize("s3_server", ["minio", "versitygw"], indirect=True)
+class TestTheSourcesLayout(Large):
+    """A source of two parts, of CUT bytes and the rest, with a stored CRC64NVME."""
+
+    @pytest.fixture
+    def ref(self, pair: Pair) -> ObjectRef:
+        named = {"Bucket": pair.source_bucket, "Key": "k"}
+        crc: dict[str, Any] = {"ChecksumAlgorithm": "CRC64NVME", "ChecksumType": "FULL_OBJECT"}
+        named["UploadId"] = pair.client.create_multipart_upload(**named, **crc)["UploadId"]
+        body, parts = body_of("k", 2 * PART + 2), []
+        for number, piece in enumerate((body[:CUT], body[CUT:]), start=1):
+            sent = pair.client.upload_part(
+                **named, PartNumber=number, Body=piece, ChecksumAlgorithm="CRC64NVME", ChecksumCRC64NVME=crc_of(piece)
+            )
+            parts.append({"PartNumber": number, "ETag": sent["ETag"], "ChecksumCRC64NVME": crc_of(piece)})
+        whole = {"ChecksumCRC64NVME": crc_of(body), "ChecksumType": "FULL_OBJECT"}
+        pair.client.complete_multipart_upload(**named, MultipartUpload={"Parts": parts}, **whole)
+        etag = pair.client.head_object(Bucket=pair.source_bucket, Key="k")["ETag"].strip('"')
+        return ObjectRef(0, 0, pair.source_bucket, "k", None, len(body), etag, PREFIX + "k")
+
+    def copied(self, ferry: Ferry, context: CopyContext, ref: ObjectRef, part_size: int) -> IntegrityRecord:
+        upload = ferry.open_upload(context, ref, part_size)._replace(layout=Layout.GUESSED)
+        record, _ = ferry.complete(context, upload, done(ferry.send_parts(context, upload)))
+        return record
+
+    def test_a_right_guess_keeps_the_etag_and_the_better_evidence(
+        self, ferry: Ferry, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        record = self.copied(ferry, context, ref, CUT)
+        assert (record.status, record.error) == (Status.VERIFIED, None)
+        assert record.source_evidence is SourceEvidence.STORED_CHECKSUM
+        assert record.destination_etag == ref.etag
+
+    def test_a_wrong_guess_is_said_though_the_bytes_are_proven(
+        self, ferry: Ferry, context: CopyContext, ref: ObjectRef, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        record = self.copied(ferry, context, ref, PART)
+        assert (record.status, record.source_evidence) == (Status.VERIFIED, SourceEvidence.STORED_CHECKSUM)
+        assert (record.error or "").startswith(f"the copy's ETag is {record.destination_etag}, the source's {ref.etag}")
+        assert f"its parts make {record.destination_etag}, so the source was cut otherwise" in (record.error or "")
+        assert record.error in caplog.text
+
+
+def test_a_destination_that_makes_other_etags_is_told_from_a_wrong_guess() -> None:
+    assert "the destination's ETags are not made of MD5s" in etag_apart("a-2", "b-2", "a-2")
+
+
 class TestWrongRecords(Large):
     def test_a_wrong_part_crc_is_refused_and_replaces_nothing(
         self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
@@ -412,15 +461,21 @@ class TestFaults:
         assert (record.status, end) == (Status.MISMATCH, UploadEnd.ABORTED)
         assert at_destination(pair) == OLD
 
-    def test_a_lost_answer_to_complete_is_looked_for(
+    def test_a_lost_answer_to_complete_is_looked_for_and_complete_is_not_sent_again(
         self, ferry: Ferry, pair: Pair, context: CopyContext, destination_proxy: FaultProxy, ref: ObjectRef
     ) -> None:
         upload = ferry.open_upload(context, ref)
         parts = done(ferry.send_parts(context, upload))
-        destination_proxy.fail("POST", f"uploadId={upload.upload_id}", lose_answer, times=99)
+        named = f"uploadId={upload.upload_id}"
+        destination_proxy.fail("POST", named, lose_answer, times=99)
+        destination_proxy.seen.clear()
         record, end = ferry.complete(context, upload, parts)
         assert (record.status, end) == (Status.VERIFIED, UploadEnd.COMPLETED)
         assert record.destination_evidence is DestinationEvidence.FULL_OBJECT_CRC64NVME
+        methods = [method for method, _ in destination_proxy.seen]
+        assert (destination_proxy.count("POST", named), destination_proxy.count("PUT")) == (1, 0)
+        # the look, and the one that verifies every object
+        assert methods[methods.index("POST") :].count("HEAD") >= 2
         assert pair.differences() == []
 
     @pytest.mark.parametrize("fault", [slow_down, internal_error, drop_before])
@@ -465,6 +520,28 @@ class TestFaults:
         assert at_destination(pair) == OLD
         direct = replace(context, destination=pair.destination.client, destination_control=pair.destination.control)
         assert ferry.complete(direct, upload, parts)[0].status is Status.VERIFIED
+
+    def test_a_source_to_be_copied_as_it_is_now_is_asked_again_where_the_answer_fails(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, source_proxy: FaultProxy, ref: ObjectRef
+    ) -> None:
+        changed = body_of("changed", PART + 7)
+        put(pair.client, pair.source_bucket, ref.key, changed)
+        copying = replace(context, rules=replace(context.rules, copy_changed=True))
+        # the first HEAD asks for what the inventory names, and is refused by the server
+        source_proxy.fail("HEAD", "big", pass_on)
+        source_proxy.fail("HEAD", "big", slow_down, times=2)
+        now, pinned = ferry.engine.run(ferry.steps(copying).pin_as_told(ref))
+        assert (now.size, now.etag) == (len(changed), pinned.etag)
+        record, _ = ferry.copy_by_parts(context, now)
+        assert record.status is Status.VERIFIED
+        assert at_destination(pair) == changed
+
+    def test_a_source_that_is_not_to_be_copied_as_it_is_now_is_source_changed(
+        self, ferry: Ferry, pair: Pair, context: CopyContext, ref: ObjectRef
+    ) -> None:
+        put(pair.client, pair.source_bucket, ref.key, body_of("changed", PART + 7))
+        with pytest.raises(SourceChanged):
+            ferry.engine.run(ferry.steps(context).pin_as_told(ref))
 
     @pytest.mark.parametrize(
         "faults",
