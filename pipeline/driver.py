@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from datetime import UTC
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -26,7 +27,7 @@ from ledger.runs import RunStart
 from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from model.outcome import Count, Exit, Gap, RunKind, exit_code, outcome_of
+from model.outcome import Count, Ending, Exit, Gap, RunKind, ending
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -46,7 +47,7 @@ from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
 from transforms.read_inventory import clear_spool
-from transforms.worker import MAX_FAILURES, close_worker
+from transforms.worker import close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
 
@@ -113,6 +114,7 @@ class _Run:
         self._began = began
         self._stopped: str | None = None
         self._signalled = False
+        self._handed_over = False
         self._rows: int | None = None
         self._bad_files = 0
 
@@ -133,9 +135,8 @@ class _Run:
         finally:
             if error is not None or not detach:
                 clear_spool(spool_dir, self._ref, others=False)
-        if error is None and detach and self._stopped is None:
-            sys.stdout.write(f"run {self._ref.run_id}\n")
-            return Exit.OK
+        if error is None and self._handed_over:
+            return self._leave()
         if isinstance(error, LeaseLost | LedgerUnavailable):
             raise error
         if error is not None:
@@ -146,6 +147,17 @@ class _Run:
         if failure is not None:
             raise failure
         return summary.exit_code or Exit.OK
+
+    def _leave(self) -> Exit:
+        """A cluster has the graph, which closes the run and frees its job; a signal meanwhile is passed on to it."""
+        run_id = self._ref.run_id
+        sys.stdout.write(f"run {run_id}\n")
+        if not self._signalled:
+            return Exit.OK
+        with contextlib.suppress(InvalidInput):  # it has ended already
+            repeat(self._dsn, f"stop {run_id}", lambda conn: runs.request_stop(conn, run_id, str(self._stopped)))
+        _LOGGER.warning("run %d is on the cluster and stops there: `s3ferry status --wait %d`", run_id, run_id)
+        return Exit.INTERRUPTED
 
     def _session(self) -> LedgerSession:
         ledger = self._config.ledger
@@ -201,6 +213,7 @@ class _Run:
         if copies:
             _LOGGER.info("destination: %s", _words(destination_can))
         slices = self._slices()
+        source_principal, destination_principal = self._preflight.static_principals()
         job = JobContext(
             config=self._sharing(slices),
             run=self._ref,
@@ -213,6 +226,9 @@ class _Run:
             copy_mode=self._preflight.copy_mode() if copies else CopyMode.STREAM,
             check_each=copies and self._must_check_each(session),
             destination_manifest=self._destination_manifest,
+            started_at=session.call(lambda conn: runs.run_status(conn, self._ref.run_id).started_at).astimezone(UTC),
+            source_principal=source_principal,
+            destination_principal=destination_principal,
         )
         return job, slices
 
@@ -256,6 +272,7 @@ class _Run:
                 lambda pipeline: build_pipeline(pipeline, job, slices[number], number, last=last),
                 detach=self._config.run.detach,
             )
+            self._handed_over = self._config.run.detach
 
         def graphs() -> None:
             try:
@@ -304,24 +321,23 @@ class _Run:
     def _close(self, conn: Connection, error: S3ferryError | None) -> Summary:
         counts = tuple(Count(*count) for count in accounting.summary_counts(conn, self._ref.run_id))
         gaps = accounting.reconcile(conn, self._ref)
-        stop = runs.run_status(conn, self._ref.run_id).stop_requested or self._stopped
-        if stop == MAX_FAILURES and error is None:
-            error = RunBroken(f"stopped: more failures than --max_failures={self._config.run.max_failures}")
-        if stop is not None or error is not None:
-            gaps = []
-        for gap in gaps:
-            _LOGGER.error("the accounts do not balance: %s", gap)
-        if gaps:
+        policy = self._config.run
+        end = ending(
+            counts,
+            [Gap(gap.file_number, gap.expected, gap.found) for gap in gaps],
+            stop=runs.run_status(conn, self._ref.run_id).stop_requested or self._stopped,
+            error=error,
+            max_failures=policy.max_failures,
+            strict_source=policy.strict_source,
+        )
+        if end.gaps:
+            for gap in gaps:
+                _LOGGER.error("the accounts do not balance: %s", gap)
             _LOGGER.error("what was read and what is accounted for: %s", accounting.gap_query(self._ref.run_id))
-        open_gaps = tuple(Gap(gap.file_number, gap.expected, gap.found) for gap in gaps)
-        strict = self._config.run.strict_source
-        code = exit_code(counts, open_gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)
-        if isinstance(error, InvalidInput):
-            code = Exit.USAGE
-        summary = self._summary(code, counts, open_gaps, error, queries.first_start(conn, self._ref.run_id))
+        summary = self._summary(end, counts, queries.first_start(conn, self._ref.run_id))
         if self._config.verify is not None:
-            summary = self._with_findings(conn, summary, whole=stop is None and error is None)
-        runs.finish_run(conn, self._ref, outcome_of(code), int(code), summary.as_dict(), summary.error)
+            summary = self._with_findings(conn, summary, whole=end.is_whole)
+        runs.finish_run(conn, self._ref, end.outcome, int(end.code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
 
@@ -372,14 +388,7 @@ class _Run:
             )
         return dataclasses.replace(summary, unadopted_objects=unadopted, extra_objects=found.objects)
 
-    def _summary(
-        self,
-        code: Exit,
-        counts: tuple[Count, ...],
-        gaps: tuple[Gap, ...],
-        error: S3ferryError | None,
-        first_start: float | None,
-    ) -> Summary:
+    def _summary(self, end: Ending, counts: tuple[Count, ...], first_start: float | None) -> Summary:
         seconds = time.monotonic() - self._began
         start_up = seconds if first_start is None else max(0.0, seconds - (time.time() - first_start))
         return Summary(
@@ -388,15 +397,15 @@ class _Run:
             manifest=self._manifest.uri,
             destination=f"s3://{self._config.destination.bucket}/{self._config.destination.prefix}",
             runner=self._config.run.runner,
-            outcome=outcome_of(code),
-            exit_code=int(code),
+            outcome=end.outcome,
+            exit_code=int(end.code),
             seconds=seconds,
             start_up_seconds=start_up,
             rows=sum(count.objects for count in counts),
             bad_files=self._bad_files,
             counts=counts,
-            gaps=gaps,
-            error=error.message if error else None,
+            gaps=end.gaps,
+            error=end.error.message if end.error else None,
             kind=_kind(self._config),
         )
 

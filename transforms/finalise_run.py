@@ -15,7 +15,7 @@ from ledger import accounting, leases, runs
 from ledger.accounting import InputFile
 from ledger.connect import Connection
 from ledger.digest import seal
-from model.outcome import Count, Gap, exit_code, outcome_of
+from model.outcome import Count, Gap, ending
 from model.records import Tally
 from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
@@ -74,15 +74,22 @@ class _FinaliseFn(WorkerDoFn):
         run = self._job.run
         gaps = [Gap(gap.file_number, gap.expected, gap.found) for gap in accounting.reconcile(conn, run)]
         counts = [Count(*count) for count in accounting.summary_counts(conn, run.run_id)]
-        stopped = runs.run_status(conn, run.run_id).stop_requested is not None
-        strict = self._job.config.run.strict_source
-        code = exit_code(counts, () if stopped else gaps, stopped=stopped, broken=False, strict_source=strict)
-        summary = {"counts": [list(count) for count in counts], "gaps": [list(gap) for gap in gaps]}
-        runs.finish_run(conn, run, outcome_of(code), int(code), summary)
-        if self._job.config.run.runner in CLUSTER_RUNNERS:
+        policy = self._job.config.run
+        end = ending(
+            counts,
+            gaps,
+            stop=runs.run_status(conn, run.run_id).stop_requested,
+            error=None,
+            max_failures=policy.max_failures,
+            strict_source=policy.strict_source,
+        )
+        summary = {"counts": [list(count) for count in counts], "gaps": [list(gap) for gap in end.gaps]}
+        error = end.error.message if end.error else None
+        runs.finish_run(conn, run, end.outcome, int(end.code), summary, error)
+        if policy.runner in CLUSTER_RUNNERS:
             # a driver that is there does it when all workers are done
             seal(conn, run.run_id)
-        if self._job.config.run.detach:
+        if policy.detach:
             leases.release(conn, run)
 
 
