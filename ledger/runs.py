@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from psycopg import sql
+from psycopg.errors import UndefinedColumn, UndefinedTable
 from psycopg.rows import TupleRow
 from psycopg.types.json import Jsonb
 
@@ -144,6 +145,27 @@ def finish_run(
             " finished_at = coalesce(finished_at, clock_timestamp()) WHERE run_id = %s",
             (outcome.value, exit_code, Jsonb(dict(summary)), error, ref.run_id),
         )
+
+
+def has_run(conn: Connection, ref: RunRef, started_at: datetime | None) -> bool:
+    """Whether this ledger is the one in which `ref` began at `started_at` (None: at any time). Repeatable."""
+    try:
+        row = conn.execute(
+            "SELECT 1 FROM runs WHERE run_id = %s AND job = %s AND fence = %s"
+            " AND started_at = coalesce(%s, started_at)",
+            (ref.run_id, ref.job, ref.fence, started_at),
+        ).fetchone()
+    except (UndefinedTable, UndefinedColumn):
+        return False
+    return row is not None
+
+
+def note_error(conn: Connection, ref: RunRef, error: str) -> None:
+    """Writes what has gone wrong in a run that is still going; how it ends says `finish_run`. Repeatable."""
+    conn.execute(
+        "UPDATE runs SET error = %s WHERE run_id = %s AND job = %s AND fence = %s AND outcome = 'running'",
+        (error, ref.run_id, ref.job, ref.fence),
+    )
 
 
 def drop_history(conn: Connection, run_id: int) -> None:

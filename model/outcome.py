@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from model.errors import InvalidInput, RunBroken, S3ferryError
 from model.status import SizeClass, Status
 
+MAX_FAILURES = "max_failures"
+"""The reason a run is stopped for when its circuit breaker trips."""
 FAILURES = frozenset({Status.FAILED, Status.MISMATCH, Status.DESTINATION_GONE})
 SOURCE_WARNINGS = frozenset({Status.SOURCE_GONE, Status.SOURCE_CHANGED})
 
@@ -100,6 +103,44 @@ def exit_code(
     bad = FAILURES | SOURCE_WARNINGS if strict_source else FAILURES
     failed = any(count.objects for count in counts if count.status in bad)
     return Exit.FAILURES if failed or gaps else Exit.OK
+
+
+class Ending(NamedTuple):
+    """How a run ends. `gaps` are those that count: what has not run to its end has none."""
+
+    code: Exit
+    gaps: tuple[Gap, ...]
+    error: S3ferryError | None
+
+    @property
+    def outcome(self) -> Outcome:
+        return outcome_of(self.code)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every row had its turn."""
+        return self.code in (Exit.OK, Exit.FAILURES)
+
+
+def ending(
+    counts: Sequence[Count],
+    gaps: Sequence[Gap],
+    *,
+    stop: str | None,
+    error: S3ferryError | None,
+    max_failures: str | None,
+    strict_source: bool,
+) -> Ending:
+    """How a run ends that was asked to stop for the reason `stop`, or failed of `error`.
+
+    An error wins over a stop, both over what happened to the objects. `max_failures` is the flag's text: a run that
+    its circuit breaker stopped has broken.
+    """
+    if error is None and stop == MAX_FAILURES:
+        error = RunBroken(f"stopped: more failures than --max_failures={max_failures}")
+    counted = () if error is not None or stop is not None else tuple(gaps)
+    code = exit_code(counts, counted, stopped=stop is not None, broken=error is not None, strict_source=strict_source)
+    return Ending(Exit.USAGE if isinstance(error, InvalidInput) else code, counted, error)
 
 
 def outcome_of(code: Exit) -> Outcome:

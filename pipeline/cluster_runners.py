@@ -13,36 +13,43 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from apache_beam.options.pipeline_options import FlinkRunnerOptions
+from apache_beam.options.pipeline_options import FlinkRunnerOptions, SparkRunnerOptions
 from apache_beam.runners.portability.flink_runner import FlinkJarJobServer, FlinkRunner
 from apache_beam.runners.portability.portable_runner import PortableRunner
 from apache_beam.runners.portability.spark_runner import SparkJarJobServer, SparkRunner
 
 
-class _Flink(FlinkRunner):
+class _JarServed(PortableRunner):
+    """Keeps the job server it starts. A jar that holds the whole job needs none: Beam's own way of that is left."""
+
     def __init__(self) -> None:
         super().__init__()
         self.job_servers: list[Any] = []
 
     def default_job_server(self, options: Any) -> Any:
+        server = self.jar_server(options)
+        if server is None:
+            return super().default_job_server(options)
+        self.job_servers.append(server)
+        return server
+
+    def jar_server(self, options: Any) -> Any:
+        """The job server of these options, not started; None where the job is submitted as a jar of its own."""
+        raise NotImplementedError
+
+
+class _Flink(_JarServed, FlinkRunner):
+    def jar_server(self, options: Any) -> Any:
         flink = options.view_as(FlinkRunnerOptions)
         if flink.flink_submit_uber_jar:
-            return super().default_job_server(options)
+            return None
         flink.flink_master = self.add_http_scheme(flink.flink_master)
-        server = FlinkJarJobServer(options)
-        self.job_servers.append(server)
-        return server
+        return FlinkJarJobServer(options)
 
 
-class _Spark(SparkRunner):
-    def __init__(self) -> None:
-        super().__init__()
-        self.job_servers: list[Any] = []
-
-    def default_job_server(self, options: Any) -> Any:
-        server = SparkJarJobServer(options)
-        self.job_servers.append(server)
-        return server
+class _Spark(_JarServed, SparkRunner):
+    def jar_server(self, options: Any) -> Any:
+        return None if options.view_as(SparkRunnerOptions).spark_submit_uber_jar else SparkJarJobServer(options)
 
 
 @contextmanager

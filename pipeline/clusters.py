@@ -9,9 +9,9 @@ import json
 import os
 import urllib.request
 from collections.abc import Mapping, Sequence
+from http.client import HTTPException
 from pathlib import Path
-from typing import NamedTuple
-from urllib.error import URLError
+from typing import Any, NamedTuple
 
 from model.errors import InvalidInput, RunBroken
 
@@ -98,8 +98,7 @@ def flink_args(given: Sequence[str], cluster: FlinkCluster | None, jars: Sequenc
     if cluster is not None:
         wanted |= {
             "flink_version": cluster.line,
-            "environment_type": "EXTERNAL",
-            "environment_config": WORKER_POOL,
+            **_environment(given),
             "parallelism": cluster.slots,
             "sdk_worker_parallelism": max(1, -(-cluster.slots // max(1, cluster.task_managers))),
         }
@@ -117,7 +116,7 @@ def spark_args(given: Sequence[str], jars: Sequence[Path]) -> list[str]:
         "environment_cache_millis": _KEEP_WORKERS_MS,
     }
     if not (_value(given, "spark_master_url") or "local[4]").startswith("local"):
-        wanted |= {"environment_type": "EXTERNAL", "environment_config": WORKER_POOL}
+        wanted |= _environment(given)
     jar = _jar(jars, "beam-spark-3-job-server")
     return _filled(given, wanted | ({"spark_job_server_jar": jar} if jar else {}))
 
@@ -134,8 +133,11 @@ def flink_cluster(given: Sequence[str]) -> FlinkCluster | None:
         return None
     url = _flink_url(given)
     overview, config = _ask(url, "/overview"), _ask(url, "/config")
-    line = ".".join(str(config.get("flink-version", "")).split(".")[:2])
-    cluster = FlinkCluster(line, int(str(overview["slots-total"])), int(str(overview["taskmanagers"])))
+    try:
+        line = ".".join(str(config["flink-version"]).split(".")[:2])
+        cluster = FlinkCluster(line, int(overview["slots-total"]), int(overview["taskmanagers"]))
+    except (KeyError, TypeError, ValueError):
+        raise _not_flink(url) from None
     if not cluster.slots:
         raise RunBroken(f"Flink at {url} has no TaskManager: start one, or wait until it has registered")
     return cluster
@@ -153,20 +155,36 @@ def flink_job(url: str, job_name: str) -> str | None:
 
     Raises RunBroken where the cluster does not answer.
     """
-    jobs = _ask(url, "/jobs/overview").get("jobs")
-    alive = (
-        [job for job in jobs if job["name"] == job_name and job["state"] not in _ENDED]
-        if isinstance(jobs, list)
-        else []
-    )
-    return str(max(alive, key=lambda job: job["start-time"])["jid"]) if alive else None
+    overview = _ask(url, "/jobs/overview")
+    try:
+        alive = [job for job in overview["jobs"] if job["name"] == job_name and job["state"] not in _ENDED]
+        return str(max(alive, key=lambda job: job["start-time"])["jid"]) if alive else None
+    except (KeyError, TypeError):
+        raise _not_flink(url) from None
 
 
 def flink_failures(url: str, job: str) -> str:
     """What tasks of the job of this id have failed of so far, restarted or not, as text. Raises as `flink_job`."""
-    history = _ask(url, f"/jobs/{job}/exceptions").get("exceptionHistory")
-    entries = history.get("entries", []) if isinstance(history, dict) else []
-    return "\n".join(str(entry.get("stacktrace", "")) for entry in entries)
+    exceptions = _ask(url, f"/jobs/{job}/exceptions")
+    try:
+        return "\n".join(str(entry["stacktrace"]) for entry in exceptions["exceptionHistory"]["entries"])
+    except (KeyError, TypeError):
+        raise _not_flink(url) from None
+
+
+def _environment(given: Sequence[str]) -> dict[str, object]:
+    """Where workers come from: the pool beside each machine, unless the user names another kind, or its options."""
+    filled: dict[str, object] = {"environment_type": "EXTERNAL"}
+    if environment_type(given) == "EXTERNAL":
+        told_otherwise = _named(given, "environment_option", "environment_options")
+        # Beam reads these options only beside a configuration that is an empty text (2.70, looks_like_json)
+        filled["environment_config"] = "" if told_otherwise else WORKER_POOL
+    return filled
+
+
+def environment_type(given: Sequence[str]) -> str:
+    """The kind of environment the workers of a cluster are in, in Beam's words."""
+    return (_value(given, "environment_type") or "EXTERNAL").upper()
 
 
 def _flink_url(given: Sequence[str]) -> str:
@@ -174,17 +192,20 @@ def _flink_url(given: Sequence[str]) -> str:
     return (master if master.startswith(("http://", "https://")) else f"http://{master}").rstrip("/")
 
 
-def _ask(url: str, path: str) -> Mapping[str, object]:
+def _ask(url: str, path: str) -> Any:
     try:
         with urllib.request.urlopen(url + path, timeout=_ASK_S) as answer:  # noqa: S310 - http(s) by construction
-            found: Mapping[str, object] = json.load(answer)
-            return found
-    except (URLError, OSError, ValueError) as error:
+            return json.load(answer)
+    except (OSError, HTTPException, ValueError) as error:
         raise RunBroken(f"Flink does not answer at {url}{path}: {error}; check --flink_master") from None
 
 
-def _named(given: Sequence[str], name: str) -> bool:
-    return any(arg == f"--{name}" or arg.startswith(f"--{name}=") for arg in given)
+def _not_flink(url: str) -> RunBroken:
+    return RunBroken(f"what answers at {url} is not Flink's JobManager: check --flink_master")
+
+
+def _named(given: Sequence[str], *names: str) -> bool:
+    return any(arg.partition("=")[0] == f"--{name}" for arg in given for name in names)
 
 
 def _value(given: Sequence[str], name: str) -> str | None:

@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from ledger.runs import RunStart
 from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from model.outcome import Count, Exit, RunKind, exit_code, outcome_of, why_not_whole
+from model.outcome import Count, Ending, Exit, RunKind, ending, why_not_whole
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -49,7 +50,7 @@ from storage.copier import CopyMode
 from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
 from transforms.read_inventory import clear_spool, input_file
-from transforms.worker import MAX_FAILURES, close_worker
+from transforms.worker import close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
 
@@ -117,15 +118,15 @@ class _Run:
         self._began = began
         self._stopped: str | None = None
         self._signalled = False
+        self._handed_over = False
         self._rows: int | None = None
 
     def execute(self) -> int:
         # the lease is renewed until the run is closed, however long accounting takes
         with self._session() as session:
             error = self._carry_out(session)
-            if error is None and self._config.run.detach and self._stopped is None:
-                sys.stdout.write(f"run {self._ref.run_id}\n")
-                return Exit.OK
+            if error is None and self._handed_over:
+                return self._leave()
             if isinstance(error, LeaseLost | LedgerUnavailable):
                 raise error
             if error is not None:
@@ -159,6 +160,17 @@ class _Run:
             if error is not None or not self._config.run.detach:
                 clear_spool(spool_dir, self._ref, others=False)
         return error
+
+    def _leave(self) -> Exit:
+        """A cluster has the graph, which closes the run and frees its job; a signal meanwhile is passed on to it."""
+        run_id = self._ref.run_id
+        sys.stdout.write(f"run {run_id}\n")
+        if not self._signalled:
+            return Exit.OK
+        with contextlib.suppress(InvalidInput):  # it has ended already
+            repeat(self._dsn, f"stop {run_id}", lambda conn: runs.request_stop(conn, run_id, str(self._stopped)))
+        _LOGGER.warning("run %d is on the cluster and stops there: `s3ferry status --wait %d`", run_id, run_id)
+        return Exit.INTERRUPTED
 
     def _session(self) -> LedgerSession:
         ledger = self._config.ledger
@@ -216,6 +228,7 @@ class _Run:
         if copies and self._manifest.keys_may_meet:
             session.call(lambda conn: claims.make_room(conn, self._ref))
         slices = self._slices(session)
+        source_principal, destination_principal = self._preflight.static_principals()
         job = JobContext(
             config=self._sharing(slices),
             run=self._ref,
@@ -228,6 +241,9 @@ class _Run:
             copy_mode=self._preflight.copy_mode() if copies else CopyMode.STREAM,
             check_each=copies and self._must_check_each(session),
             destination_manifest=self._destination_manifest,
+            started_at=session.call(lambda conn: runs.run_status(conn, self._ref.run_id).started_at).astimezone(UTC),
+            source_principal=source_principal,
+            destination_principal=destination_principal,
         )
         return job, slices
 
@@ -279,6 +295,7 @@ class _Run:
                 lambda pipeline: build_pipeline(pipeline, job, slices[number], number, last=last),
                 detach=self._config.run.detach,
             )
+            self._handed_over = self._config.run.detach
 
         def graphs() -> None:
             try:
@@ -326,28 +343,26 @@ class _Run:
 
     def _close(self, conn: Connection, error: S3ferryError | None) -> Summary:
         counts = tuple(Count(*count) for count in accounting.summary_counts(conn, self._ref.run_id))
-        gaps = reconcile(conn, self._ref)
-        stop = runs.run_status(conn, self._ref.run_id).stop_requested or self._stopped
-        if stop == MAX_FAILURES and error is None:
-            error = RunBroken(f"stopped: more failures than --max_failures={self._config.run.max_failures}")
-        if stop is not None or error is not None:
-            gaps = []
-        for line in gap_lines(self._ref.run_id, gaps):
+        policy = self._config.run
+        end = ending(
+            counts,
+            reconcile(conn, self._ref),
+            stop=runs.run_status(conn, self._ref.run_id).stop_requested or self._stopped,
+            error=error,
+            max_failures=policy.max_failures,
+            strict_source=policy.strict_source,
+        )
+        for line in gap_lines(self._ref.run_id, end.gaps):
             _LOGGER.error("%s", line)
-        strict = self._config.run.strict_source
-        code = exit_code(counts, gaps, stopped=stop is not None, broken=error is not None, strict_source=strict)
-        if isinstance(error, InvalidInput):
-            code = Exit.USAGE
-        summary = self._summary(code, counts, error, queries.first_start(conn, self._ref.run_id))
+        summary = self._summary(end, counts, queries.first_start(conn, self._ref.run_id))
         summary = dataclasses.replace(
             summary,
             bad_files=accounting.bad_files(conn, self._ref.run_id),
-            gaps=tuple(gaps),
-            gap_queries=tuple(gap_queries(self._ref.run_id, gaps)),
+            gap_queries=tuple(gap_queries(self._ref.run_id, end.gaps)),
         )
         if self._config.verify is not None:
             summary = self._with_findings(conn, summary)
-        runs.finish_run(conn, self._ref, outcome_of(code), int(code), summary.as_dict(), summary.error)
+        runs.finish_run(conn, self._ref, end.outcome, int(end.code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
 
@@ -400,13 +415,7 @@ class _Run:
             )
         return dataclasses.replace(summary, unadopted_objects=unadopted, extra_objects=found.objects)
 
-    def _summary(
-        self,
-        code: Exit,
-        counts: tuple[Count, ...],
-        error: S3ferryError | None,
-        first_start: float | None,
-    ) -> Summary:
+    def _summary(self, end: Ending, counts: tuple[Count, ...], first_start: float | None) -> Summary:
         seconds = time.monotonic() - self._began
         start_up = seconds if first_start is None else max(0.0, seconds - (time.time() - first_start))
         return Summary(
@@ -415,13 +424,14 @@ class _Run:
             manifest=self._manifest.uri,
             destination=f"s3://{self._config.destination.bucket}/{self._config.destination.prefix}",
             runner=self._config.run.runner,
-            outcome=outcome_of(code),
-            exit_code=int(code),
+            outcome=end.outcome,
+            exit_code=int(end.code),
             seconds=seconds,
             start_up_seconds=start_up,
             rows=sum(count.objects for count in counts),
             counts=counts,
-            error=error.message if error else None,
+            gaps=end.gaps,
+            error=end.error.message if end.error else None,
             kind=_kind(self._config),
         )
 

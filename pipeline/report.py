@@ -234,7 +234,8 @@ def final_sentence(summary: Summary) -> str:
     if summary.outcome == Outcome.RUNNING:
         sentence = f"the run is still going; {listed}"
     elif summary.outcome == Outcome.ABANDONED:
-        sentence = f"abandoned, its lease ran out; {listed}; run again to finish the rest"
+        why = f" after this: {summary.error}" if summary.error else ""
+        sentence = f"abandoned, its lease ran out{why}; {listed}; run again to finish the rest"
     else:
         sentence = _sentence_of_end(summary, accounted, listed)
     if summary.retry_manifest:

@@ -15,7 +15,15 @@ from typing import Any
 
 from model.errors import InvalidInput, RunBroken
 from options.config import JobConfig
-from pipeline.clusters import Preset, flink_failures, flink_job, flink_preset, other_preset, spark_preset
+from pipeline.clusters import (
+    Preset,
+    environment_type,
+    flink_failures,
+    flink_job,
+    flink_preset,
+    other_preset,
+    spark_preset,
+)
 from pipeline.failures import failure_in, is_said
 from pipeline.nursery import SIGNALS
 from pipeline.workers import LOCAL_RUNNERS, is_local, worker_count
@@ -37,6 +45,8 @@ def preset_of(config: JobConfig) -> Preset:
     preset = flink_preset(config.beam_args)
     if config.run.detach and preset.flink_url is None:
         raise InvalidInput("--detach: a local Flink ends with the process that submits the job; name a cluster")
+    if config.run.detach and environment_type(config.beam_args) == "LOOPBACK":
+        raise InvalidInput("--environment_type=LOOPBACK: its workers end with this process; leave out --detach")
     return preset
 
 
@@ -62,24 +72,32 @@ def run_graph(
         pipeline = beam.Pipeline(runner=runner, options=options)
         build(pipeline)
         result = pipeline.run()
-        if not detach or not _taken(result, preset):
-            _wait(result, preset)
+        if not detach or not taken(result, preset):
+            wait(result, preset)
 
 
-def _taken(result: Any, preset: Preset) -> bool:
-    """Wait until the cluster has the job: True; False where it has ended already, well or not."""
+def taken(result: Any, preset: Preset) -> bool:
+    """Wait until the cluster has the job: True; False where it has ended already, well or not.
+
+    A cluster that does not answer for a while may have it all the same: it is asked again.
+    """
     from apache_beam.runners.runner import PipelineState  # noqa: PLC0415 - a heavy import
 
+    level = logging.WARNING
     while True:
         state = result.state
         if PipelineState.is_terminal(state):
             return False
-        if flink_job(preset.flink_url, preset.job_name) if preset.flink_url else state == PipelineState.RUNNING:
-            return True
+        try:
+            if flink_job(preset.flink_url, preset.job_name) if preset.flink_url else state == PipelineState.RUNNING:
+                return True
+        except RunBroken as error:
+            _LOGGER.log(level, "%s; the job may be there already: asking again", error.message)
+            level = logging.DEBUG
         time.sleep(_LOOK_EVERY_S)
 
 
-def _wait(result: Any, preset: Preset) -> None:
+def wait(result: Any, preset: Preset) -> None:
     """Wait until the job has ended. Raises what it failed of.
 
     Flink restarts what fails. Where a worker says why it cannot go on, no restart helps: the job is cancelled.

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import sys
 import time
 from types import TracebackType
 from typing import Self
 
-from ledger import queries, runs
+from ledger import queries
 from ledger.leases import RunRef
 from ledger.session import LedgerSession
-from model.errors import InvalidInput, RunBroken
+from model.errors import RunBroken
 from model.status import SizeClass
 from options.values import FailureLimit
 from pipeline.progress import ClassProgress, ProgressSnapshot, open_progress
-from transforms.worker import MAX_FAILURES
+from transforms.circuit_breaker import exceeded, trip
 
 _LOGGER = logging.getLogger("s3ferry")
 
@@ -75,8 +74,6 @@ class Watch:
         self._progress.update(ProgressSnapshot(now, ended, self._rows_total, classes))
 
     def _break_circuit(self, sums: dict[str, int]) -> None:
-        failed, ended = sums.get("failed", 0), sum(sums.get(f"{name}.objects", 0) for name in SizeClass)
-        if self._limit is not None and self._limit.exceeded(failed, ended):
+        if self._limit is not None and exceeded(self._limit, sums):
             self._limit = None
-            with contextlib.suppress(InvalidInput):  # it has ended meanwhile: nothing is left to stop
-                self._session.call(lambda conn: runs.request_stop(conn, self._ref.run_id, MAX_FAILURES))
+            trip(self._session, self._ref.run_id)

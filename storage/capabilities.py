@@ -53,6 +53,21 @@ async def probe_destination(client: S3Client, control: Any, bucket: str, prefix:
         raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
 
 
+async def probe_writes(control: Any, bucket: str, prefix: str) -> None:
+    """Find out whether these credentials may write there. Repeatable.
+
+    Raises RunBroken where they may not, the bucket does not exist or nothing answers.
+    """
+    key = f"{prefix}{PROBE_NAME}"
+    try:
+        upload_id, _ = await asyncio.to_thread(_create, control, bucket, key)
+        await asyncio.to_thread(_abort, control, bucket, key, upload_id)
+    except Transient as error:
+        raise RunBroken(f"{error.message}: the endpoint gives no answer") from None
+    except TransferError as error:
+        raise RunBroken(error.message) from None
+
+
 async def probe_reads(client: S3Client, bucket: str) -> Capabilities:
     """The capabilities of an endpoint that is only read: whether it bears checksum mode. Repeatable.
 

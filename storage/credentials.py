@@ -6,6 +6,7 @@ the usual AWS chain. A role, where one is named, is assumed with what was found.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -46,6 +47,19 @@ def region_of(store: StoreConfig, session: botocore.session.Session, environ: Ma
     environ = os.environ if environ is None else environ
     named = store.region or environ.get(f"{store.side.upper()}_AWS_REGION")
     return str(named or session.get_config_variable("region") or DEFAULT_REGION)
+
+
+def static_principal(store: StoreConfig, session: botocore.session.Session) -> str | None:
+    """A digest of the access key, which tells one lasting principal from another.
+
+    None where there is no lasting one: of a role's or a session's credentials each process gets others.
+    """
+    from botocore.credentials import RefreshableCredentials  # noqa: PLC0415 - a heavy import
+
+    credentials = session.get_credentials()
+    if store.role_arn or credentials is None or isinstance(credentials, RefreshableCredentials) or credentials.token:
+        return None
+    return hashlib.sha256(credentials.access_key.encode()).hexdigest()[:16]
 
 
 def _assume(session: botocore.session.Session, role_arn: str) -> None:

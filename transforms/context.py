@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from ledger.leases import RunRef
@@ -43,6 +44,12 @@ class JobContext:
     destination_manifest: Manifest | None = None
     """An inventory of the destination to verify against."""
     version: str = VERSION
+    # below the version, which a worker of another one has to find where it was
+    started_at: datetime | None = None
+    """When the run began, by the ledger's clock: with its number it tells this ledger from others."""
+    source_principal: str | None = None
+    destination_principal: str | None = None
+    """The driver's, as in `storage.credentials.static_principal`."""
 
 
 def store_config(side: EndpointOptions, config: JobConfig) -> StoreConfig:

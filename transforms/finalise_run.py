@@ -16,7 +16,7 @@ from ledger import accounting, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.reconciliation import gap_lines, gap_queries, reconcile
-from model.outcome import Count, exit_code, outcome_of
+from model.outcome import Count, ending
 from model.records import Tally
 from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
@@ -80,23 +80,29 @@ class _FinaliseFn(WorkerDoFn):
     def _close(self, conn: Connection) -> None:
         run, config = self._job.run, self._job.config
         counts = [Count(*count) for count in accounting.summary_counts(conn, run.run_id)]
-        stopped = runs.run_status(conn, run.run_id).stop_requested is not None
-        gaps = [] if stopped else reconcile(conn, run)
+        end = ending(
+            counts,
+            reconcile(conn, run),
+            stop=runs.run_status(conn, run.run_id).stop_requested,
+            error=None,
+            max_failures=config.run.max_failures,
+            strict_source=config.run.strict_source,
+        )
         if config.run.detach:
             # a driver that is there says it itself
-            for line in gap_lines(run.run_id, gaps):
+            for line in gap_lines(run.run_id, end.gaps):
                 _LOGGER.error("%s", line)
-        code = exit_code(counts, gaps, stopped=stopped, broken=False, strict_source=config.run.strict_source)
         summary = {
             "counts": [list(count) for count in counts],
-            "gaps": [gap._asdict() for gap in gaps],
-            "gap_queries": gap_queries(run.run_id, gaps),
+            "gaps": [gap._asdict() for gap in end.gaps],
+            "gap_queries": gap_queries(run.run_id, end.gaps),
             "bad_files": accounting.bad_files(conn, run.run_id),
             "unadopted_objects": queries.same_but_not_verified(conn, run) if config.verify else None,
         }
-        runs.finish_run(conn, run, outcome_of(code), int(code), summary)
-        if self._job.config.run.runner in CLUSTER_RUNNERS:
+        error = end.error.message if end.error else None
+        runs.finish_run(conn, run, end.outcome, int(end.code), summary, error)
+        if config.run.runner in CLUSTER_RUNNERS:
             # a driver that is there does it when all workers are done
             seal(conn, run.run_id)
-        if self._job.config.run.detach:
+        if config.run.detach:
             leases.release(conn, run)

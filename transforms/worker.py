@@ -13,20 +13,19 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
-from ledger import runs
 from ledger.buffer import Ticket
 from ledger.dsn import ledger_dsn
 from ledger.objects import Merge, RowOutcome
 from ledger.session import LedgerSession
 from model.errors import LeaseLost, RunBroken, S3ferryError
+from model.outcome import FAILURES, MAX_FAILURES
 from model.records import IntegrityRecord
 from model.status import SizeClass, Status
-from model.version import VERSION
 from options.config import JobConfig
 from options.redaction import redactor
 from options.run import CLUSTER_RUNNERS
 from options.values import failure_limit
-from storage.capabilities import probe_reads
+from storage.capabilities import probe_reads, probe_writes
 from storage.client import Permit, S3Client, always
 from storage.config import StoreConfig
 from storage.control import make_control_client
@@ -38,33 +37,25 @@ from storage.memory import keep_freed_memory, spare_collector
 from storage.multipart import CONTROL_THREADS, Multipart
 from storage.signing import Signer
 from storage.transports import Transports, make_transports, may_share
+from transforms.circuit_breaker import WorkersBreaker, trip
 from transforms.context import JobContext, evidence_grade, kept_digests, store_config, transfer_limits
+from transforms.worker_checks import leaving_word, require_ledger, require_principals, require_version, sides_of
 
-MAX_FAILURES = "max_failures"
-"""The reason a run is stopped for when its circuit breaker trips."""
-
-_FAILED = frozenset({Status.FAILED, Status.MISMATCH})
 _COPIED = frozenset({Status.VERIFIED, Status.COPIED})
 
 
 class Worker:
     """What one process needs to take work for one run. Made on first use, closed with the process."""
 
-    def __init__(self, job: JobContext) -> None:
-        if job.version != VERSION:
-            raise RunBroken(
-                f"this worker has s3ferry {VERSION}, the job was made by {job.version}: install that version"
-            )
-        dsn = ledger_dsn(os.environ)
-        if dsn is None:
-            raise RunBroken("this worker has no ledger: set LEDGER_DSN in the worker's own environment")
+    def __init__(self, job: JobContext, dsn: str) -> None:
         keep_freed_memory()
         config = job.config
         self.job = job
         self.limits = transfer_limits(config, job.workers)
         self.counters: dict[str, int] = {}
         self._redact = redactor(os.environ)
-        self._most_failures = failure_limit(config.run.max_failures).rows if config.run.max_failures else None
+        limit = failure_limit(config.run.max_failures) if config.run.max_failures else None
+        self._most_failures = limit.rows if limit else None
         in_flight = self.limits.small_in_flight + self.limits.medium_in_flight + self.limits.parts_in_flight
         endpoint_limits = (EndpointLimit(in_flight), EndpointLimit(in_flight))
         self.admission = Admission(
@@ -104,7 +95,7 @@ class Worker:
             bytes=Rate(self.limits.bytes_per_s),
         )
         if config.run.runner in CLUSTER_RUNNERS:
-            self._check_principals()
+            self._require_rights()
         self._threads = ThreadPoolExecutor(CONTROL_THREADS, thread_name_prefix="control")
         self.multipart = Multipart(self.copies, self._threads, self._make_once)
         self.ledger = LedgerSession(
@@ -120,14 +111,22 @@ class Worker:
             merge=merge_of(config),
         )
         self.ledger.report(self.counters)
+        # otherwise the driver judges what all workers report
+        watched = limit if config.run.detach else None
+        self._breaker = WorkersBreaker(self.ledger, job.run.run_id, watched, self.counters) if watched else None
         spare_collector()
 
-    def _check_principals(self) -> None:
-        """Ask both endpoints for an object that is not there, as the driver did with what may be other credentials."""
-        copies, config = self.copies, self.job.config
+    def _require_rights(self) -> None:
+        """Ask both endpoints, as the driver did with what may be other credentials. Raises RunBroken."""
+        config = self.job.config
+        destination = config.destination
         try:
-            self.engine.run(probe_reads(copies.source, self.job.source_bucket))
-            self.engine.run(probe_reads(copies.destination, config.destination.bucket))
+            self.engine.run(probe_reads(self.copies.source, self.job.source_bucket))
+            self.engine.run(probe_reads(self.copies.destination, destination.bucket))
+            if config.verify is None and not sides_of(self.job)[1].is_proven:
+                store = store_config(config.destination_endpoint, config)
+                control = make_control_client(store, make_session(store))
+                self.engine.run(probe_writes(control, destination.bucket, destination.prefix))
         except S3ferryError as error:
             self.engine.close()
             raise RunBroken(f"this worker cannot take work: {error.message}") from None
@@ -142,13 +141,13 @@ class Worker:
         self.counters[name] = self.counters.get(name, 0) + copied
 
     def count(self, size_class: SizeClass, status: Status) -> None:
-        """Count one ended object for the heartbeat; trips the circuit breaker of `--max_failures=N`.
+        """Count one ended object for the heartbeat. Called on the engine's loop only.
 
-        A percentage is the driver's to judge, over all workers. Called on the engine's loop only.
+        Trips the circuit breaker once this worker alone has more failures than `--max_failures=N`.
         """
         counters = self.counters
         counters[f"{size_class}.objects"] = counters.get(f"{size_class}.objects", 0) + 1
-        if status in _FAILED:
+        if status in FAILURES:
             counters["failed"] = counters.get("failed", 0) + 1
             counters[f"{size_class}.failed"] = counters.get(f"{size_class}.failed", 0) + 1
             if self._most_failures is not None and counters["failed"] > self._most_failures:
@@ -175,7 +174,7 @@ class Worker:
         """Tell the other workers, and the driver why rows are left."""
         run_id = self.job.run.run_id
         with suppress(S3ferryError):
-            self.ledger.call(lambda conn: runs.request_stop(conn, run_id, MAX_FAILURES))
+            trip(self.ledger, run_id)
 
     def count_record(self, record: IntegrityRecord) -> None:
         """Count one object that was copied, or tried, in one piece. On the engine's loop only."""
@@ -197,6 +196,8 @@ class Worker:
 
     def close(self) -> None:
         """Flush the ledger, close the connections, end the loop. May be called twice."""
+        if self._breaker is not None:
+            self._breaker.close()
         self.ledger.close()
         self.engine.run(self.copies.source.close())
         self.engine.run(self.copies.destination.close())
@@ -223,6 +224,21 @@ def open_client(
     return S3Client(store, control.meta.endpoint_url, signer, fast, careful, limit, permit), control
 
 
+def make_worker(job: JobContext) -> Worker:
+    """A worker of this process. Raises RunBroken where it cannot take work; the ledger is told of it too."""
+    dsn = ledger_dsn(os.environ)
+    if dsn is None:
+        raise RunBroken("this worker has no ledger: set LEDGER_DSN in the worker's own environment")
+    with leaving_word(dsn, job.run):
+        require_version(job.version)
+    if job.config.run.runner not in CLUSTER_RUNNERS:
+        return Worker(job, dsn)
+    require_ledger(dsn, job)
+    with leaving_word(dsn, job.run):
+        require_principals(job)
+        return Worker(job, dsn)
+
+
 class _Shared:
     """The process's worker. A run with another token closes the one before it."""
 
@@ -230,7 +246,7 @@ class _Shared:
         self._lock = threading.Lock()
         self._worker: Worker | None = None
 
-    def get(self, job: JobContext, make: Callable[[JobContext], Worker] = Worker) -> Worker:
+    def get(self, job: JobContext, make: Callable[[JobContext], Worker] = make_worker) -> Worker:
         with self._lock:
             if self._worker is None or self._worker.job.token != job.token:
                 if self._worker is not None:

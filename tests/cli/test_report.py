@@ -209,6 +209,10 @@ def test_the_table_ends_with_rates_and_one_sentence() -> None:
             replace(SUMMARY, outcome="abandoned", exit_code=None),
             "abandoned, its lease ran out; 1 000 rows accounted for: 1 000 VERIFIED; run again",
         ),
+        (
+            replace(SUMMARY, outcome="abandoned", exit_code=None, error="this worker has no key"),
+            "abandoned, its lease ran out after this: this worker has no key; 1 000 rows",
+        ),
     ],
 )
 def test_the_last_sentence_says_what_came_of_it_and_what_to_do(summary: Summary, words: str) -> None:

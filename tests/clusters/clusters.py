@@ -95,8 +95,15 @@ class FlinkCluster(Cluster):
 
     def cancel(self, job_name: str) -> None:
         """Cancel a job, as a user does on Flink's web page."""
+        self.ask(f"/jobs/{self._id(job_name)}?mode=cancel", "PATCH")
+
+    def job_type(self, job_name: str) -> str:
+        """How Flink carries a job out: BATCH or STREAMING."""
+        return str(self.ask(f"/jobs/{self._id(job_name)}/plan")["plan"]["type"])
+
+    def _id(self, job_name: str) -> str:
         [job] = [job["jid"] for job in self.ask("/jobs/overview")["jobs"] if job["name"] == job_name]
-        self.ask(f"/jobs/{job}?mode=cancel", "PATCH")
+        return str(job)
 
 
 def _environment(worker_environment: Mapping[str, str], pool_port: int) -> dict[str, str]:

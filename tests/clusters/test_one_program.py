@@ -14,7 +14,7 @@ from awscrt.checksums import crc64nvme
 
 from local.workload import content
 from pipeline.clusters import JOB_SERVERS
-from tests.clusters.clusters import SPARK_JAR, Cluster, job_server_folder
+from tests.clusters.clusters import SPARK_JAR, Cluster, FlinkCluster, job_server_folder
 from tests.fixtures.compare import differences
 from tests.fixtures.s3 import S3Server
 from tests.integration.conftest import MakeFerry, new_bucket
@@ -52,6 +52,8 @@ def spark_cluster(request: pytest.FixtureRequest) -> Told:
     return cluster.flags, dict(cluster.environment)
 
 
+JOB_TYPES = {flink_batch: "BATCH", flink_streaming: "STREAMING"}
+"""What Flink is to call its jobs; the other runners have one kind."""
 RUNNERS = (direct, flink_batch, flink_streaming, spark_cluster, pytest.param(spark_local, marks=pytest.mark.nightly))
 
 
@@ -64,6 +66,8 @@ class Copied:
     ledger: Ledger
     proxy: Proxy
     run: Finished
+    job_type: str | None
+    asked_type: str | None
 
     @property
     def run_id(self) -> int:
@@ -87,7 +91,14 @@ def copied(
         user.environment |= environment
         run = user.run(scene.inventory(rows_per_file=50), f"s3://{bucket}", patience_s=PATIENCE_S)
         assert run.code == 0, run.explain()
-        yield Copied(scene, bucket, cluster_ledger, proxy, run)
+        asked = JOB_TYPES.get(request.param)
+        cluster: FlinkCluster | None = request.getfixturevalue("flink") if asked else None
+        found = cluster.job_type(f"s3ferry-run-{run.summary['run_id']}") if cluster else None
+        yield Copied(scene, bucket, cluster_ledger, proxy, run, found, asked)
+
+
+def test_flink_has_the_kind_of_job_that_was_asked_for(copied: Copied) -> None:
+    assert copied.job_type == copied.asked_type
 
 
 def test_every_row_is_verified_in_its_size_class(copied: Copied) -> None:

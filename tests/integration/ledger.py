@@ -80,8 +80,9 @@ class Ledger:
         return total
 
     def last_seen(self) -> dict[str, Any]:
-        """When each process of the runs left its newest heartbeat."""
-        return {row["worker_id"]: row["last_seen"] for row in self.rows("SELECT worker_id, last_seen FROM workers")}
+        """When each process of the newest run left its newest heartbeat."""
+        seen = "SELECT worker_id, last_seen FROM workers WHERE run_id = (SELECT max(run_id) FROM runs)"
+        return {row["worker_id"]: row["last_seen"] for row in self.rows(seen)}
 
     def rows_read(self, run_id: int) -> int:
         """Rows of the inventory the run has read, from `manifest_files`."""

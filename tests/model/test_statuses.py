@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from model.outcome import Count, Exit, Gap, Outcome, exit_code, outcome_of
+from model.errors import InvalidInput, RunBroken, S3ferryError
+from model.outcome import MAX_FAILURES, Count, Exit, Gap, Outcome, ending, exit_code, outcome_of
 from model.status import (
     COUNTED_ONLY,
     DestinationEvidence,
@@ -88,3 +89,29 @@ def test_every_exit_of_a_run_has_a_word() -> None:
     assert outcome_of(Exit.FAILURES) is Outcome.FAILED
     assert outcome_of(Exit.INTERRUPTED) is Outcome.INTERRUPTED
     assert outcome_of(Exit.BROKEN) is Outcome.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("stop", "error", "code", "said"),
+    [
+        (None, None, Exit.FAILURES, None),
+        ("SIGTERM", None, Exit.INTERRUPTED, None),
+        ("s3ferry stop", None, Exit.INTERRUPTED, None),
+        (MAX_FAILURES, None, Exit.BROKEN, "stopped: more failures than --max_failures=20"),
+        (MAX_FAILURES, RunBroken("the bucket has gone"), Exit.BROKEN, "the bucket has gone"),
+        ("SIGTERM", RunBroken("the bucket has gone"), Exit.BROKEN, "the bucket has gone"),
+        (None, InvalidInput("file 3 is wrong"), Exit.USAGE, "file 3 is wrong"),
+    ],
+)
+def test_what_ended_a_run_decides_its_code_and_its_words(
+    stop: str | None, error: S3ferryError | None, code: Exit, said: str | None
+) -> None:
+    end = ending(counts(Status.FAILED), GAP, stop=stop, error=error, max_failures="20", strict_source=False)
+    assert (end.code, end.error.message if end.error else None) == (code, said)
+    assert end.outcome is outcome_of(code)
+
+
+def test_rows_are_missed_only_by_a_run_that_went_to_its_end() -> None:
+    for stop, gaps, whole in ((None, tuple(GAP), True), ("SIGTERM", (), False)):
+        end = ending([], GAP, stop=stop, error=None, max_failures=None, strict_source=False)
+        assert (end.gaps, end.is_whole) == (gaps, whole)

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import apache_beam as beam
 import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.portability.flink_runner import FlinkRunner
+from apache_beam.runners.portability.portable_runner import PortableRunner
+from apache_beam.runners.portability.spark_runner import SparkRunner
+from apache_beam.runners.portability.spark_uber_jar_job_server import SparkUberJarJobServer
+from apache_beam.transforms.environments import (
+    DockerEnvironment,
+    Environment,
+    ExternalEnvironment,
+    ProcessEnvironment,
+    PythonLoopbackEnvironment,
+)
 
 from model.errors import InvalidInput, RunBroken
-from pipeline.clusters import FlinkCluster, Preset, flink_args, flink_cluster, spark_args
+from pipeline.cluster_runners import cluster_runner
+from pipeline.clusters import WORKER_POOL, FlinkCluster, Preset, flink_args, flink_cluster, spark_args
+from pipeline.runners import preset_of
+from tests.transforms.examples import a_config
 
 CLUSTER = FlinkCluster(line="1.19", slots=8, task_managers=2)
 MASTER = "--flink_master=flink:8081"
@@ -45,6 +62,60 @@ def test_what_the_user_says_is_said_once_and_unchanged(given: str) -> None:
     name = given.partition("=")[0]
     told = flink_args([MASTER, given], CLUSTER, JARS)
     assert [arg for arg in told if arg == name or arg.startswith(f"{name}=")] == [given]
+
+
+def flink_environment(*given: str) -> Environment:
+    """Where Flink's workers come from, once Beam has found nothing wrong with what it is told."""
+    return _environment(FlinkRunner(), flink_args([MASTER, *given], CLUSTER, JARS))
+
+
+def spark_environment(*given: str) -> Environment:
+    """The same of a Spark cluster."""
+    return _environment(SparkRunner(), spark_args(["--spark_master_url=spark://spark:7077", *given], JARS))
+
+
+def _environment(runner: PortableRunner, told: Sequence[str]) -> Environment:
+    options = beam.Pipeline(runner=runner, options=PipelineOptions(list(told))).options
+    return runner.default_environment(options)
+
+
+@pytest.mark.parametrize("environment", [flink_environment, spark_environment])
+@pytest.mark.parametrize(
+    ("given", "kind", "words"),
+    [
+        ((), ExternalEnvironment, f"url={WORKER_POOL},"),
+        (("--environment_type=EXTERNAL",), ExternalEnvironment, f"url={WORKER_POOL},"),
+        (("--environment_config=pool:1",), ExternalEnvironment, "url=pool:1,"),
+        (("--environment_option=external_service_address=pool:2",), ExternalEnvironment, "url=pool:2,"),
+        (("--environment_options=external_service_address=pool:2",), ExternalEnvironment, "url=pool:2,"),
+        (("--environment_type=LOOPBACK",), PythonLoopbackEnvironment, ""),
+        (("--environment_type", "LOOPBACK"), PythonLoopbackEnvironment, ""),
+        (("--environment_type=DOCKER",), DockerEnvironment, "apache/beam"),
+        (("--environment_type=PROCESS", '--environment_config={"command": "boot"}'), ProcessEnvironment, "boot"),
+        (("--environment_type=PROCESS", "--environment_option=process_command=boot"), ProcessEnvironment, "boot"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else None,
+)
+def test_a_user_may_have_workers_of_any_kind_that_beam_knows(
+    environment: Callable[..., Environment], given: tuple[str, ...], kind: type[Environment], words: str
+) -> None:
+    found = environment(*given)
+    assert type(found) is kind
+    assert words in repr(found)
+
+
+def test_workers_in_the_submitting_process_are_none_of_a_detached_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.clusters.flink_cluster", lambda given: CLUSTER)
+    config = a_config("--runner=FlinkRunner", MASTER, "--environment_type=LOOPBACK", "--detach")
+    with pytest.raises(InvalidInput, match=r"--environment_type=LOOPBACK.*leave out --detach"):
+        preset_of(config)
+
+
+def test_a_spark_job_in_a_jar_of_its_own_goes_to_sparks_rest_address() -> None:
+    given = ["--spark_submit_uber_jar", "--spark_rest_url=http://spark:6066", "--spark_master_url=spark://spark:7077"]
+    with cluster_runner("SparkRunner") as runner:
+        server = runner.default_job_server(PipelineOptions(spark_args(given, JARS)))
+    assert isinstance(server, SparkUberJarJobServer)
 
 
 def test_streaming_has_small_bundles_and_long_checkpoints_and_no_batch_exchanges() -> None:

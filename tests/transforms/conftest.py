@@ -1,20 +1,22 @@
-"""The job that tests of steps with a worker run."""
+"""The job that tests of steps with a worker run: one the ledger knows, for a cluster whose worker is this process."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from datetime import UTC
 
 import pytest
 
 from ledger.connect import connect
-from ledger.runs import start_run
+from ledger.runs import run_status, start_run
 from ledger.schema import migrate
 from ledger.writer import write_objects
+from storage.credentials import make_session, static_principal
 from tests.fixtures.s3 import S3Server
 from tests.ledger.examples import a_record, a_run
 from tests.transforms.examples import a_job
-from transforms.context import JobContext
+from transforms.context import JobContext, store_config
 from transforms.worker import close_worker
 
 
@@ -31,7 +33,17 @@ def job(
     ref = start_run(ledger_dsn, a_run())
     with connect(ledger_dsn, "test") as conn:
         write_objects(conn, ref, [a_record(1)])
+        started_at = run_status(conn, ref.run_id).started_at.astimezone(UTC)
     endpoints = [f"--{side}_endpoint_url={minio.endpoint_url}" for side in ("source", "destination")]
     made = a_job("--runner=FlinkRunner", f"--destination=s3://{bucket(minio)}", *endpoints)
-    yield dataclasses.replace(made, run=ref, source_bucket=made.config.destination.bucket)
+    store = store_config(made.config.source, made.config)
+    principal = static_principal(store, make_session(store))
+    yield dataclasses.replace(
+        made,
+        run=ref,
+        source_bucket=made.config.destination.bucket,
+        started_at=started_at,
+        source_principal=principal,
+        destination_principal=principal,
+    )
     close_worker()

@@ -10,7 +10,7 @@ import pytest
 from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_file
 from ledger.connect import connect
 from ledger.digest import records_digest, stored_digest
-from ledger.runs import run_status
+from ledger.runs import request_stop, run_status
 from model.outcome import Gap, GapKind, Outcome
 from model.records import Tally
 from model.status import SizeClass, Status
@@ -48,6 +48,29 @@ def test_a_detached_run_frees_its_job(job: JobContext, ledger_dsn: str) -> None:
     with connect(ledger_dsn, "test") as conn:
         run = run_status(conn, job.run.run_id)
     assert (run.outcome, run.lease_expires_at) == (Outcome.SUCCEEDED, None)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome", "code", "error"),
+    [
+        ("max_failures", Outcome.BROKEN, 3, "stopped: more failures than --max_failures=20"),
+        ("SIGTERM", Outcome.INTERRUPTED, 5, None),
+    ],
+)
+def test_a_run_that_was_stopped_ends_as_with_a_driver(
+    job: JobContext, ledger_dsn: str, reason: str, outcome: Outcome, code: int, error: str | None
+) -> None:
+    policy = dataclasses.replace(job.config.run, max_failures="20")
+    limited = dataclasses.replace(job, config=dataclasses.replace(job.config, run=policy))
+    with connect(ledger_dsn, "test") as conn:
+        request_stop(conn, job.run.run_id, reason)
+
+    with in_process() as pipeline:
+        pipeline | beam.Create(TALLIES) | FinaliseRun(limited, 0, last=True)
+
+    with connect(ledger_dsn, "test") as conn:
+        run = run_status(conn, job.run.run_id)
+    assert (run.outcome, run.exit_code, run.error) == (outcome, code, error)
 
 
 def test_a_graph_without_a_tally_closes_the_run_too_and_misses_the_object(job: JobContext, ledger_dsn: str) -> None:
