@@ -60,8 +60,7 @@ EVIDENCE_FLAGS = (
     choice_flag(
         "on_mismatch",
         _DEFAULT.on_mismatch,
-        "a destination object that is wrong although the copy (of a large one: each part) was repeated; "
-        "remove or keep it",
+        "a destination object that is wrong though its copy, of a large one each part, was repeated; remove or keep it",
         values.one_of(*ON_MISMATCH),
         ON_MISMATCH,
     ),

@@ -91,10 +91,10 @@ def test_a_signal_before_submission_ends_the_run(
 ) -> None:
     plan = driver._Run._slices
 
-    def slices(run: Any) -> Any:
+    def slices(run: Any, session: Any) -> Any:
         terminate()
         until(lambda: run._stopped is not None, "the signal is heard", 10)
-        return plan(run)
+        return plan(run, session)
 
     monkeypatch.setattr(driver._Run, "_slices", slices)
     assert drive(lambda: pytest.fail("it was submitted")) == 5
