@@ -90,7 +90,7 @@ class Command:
         summary = json.loads(self._summary.read_text()) if self._summary.exists() else {}
         return Finished(code, (self._folder / "stdout").read_text(), self.stderr, summary)
 
-    def until(self, condition: Callable[[], bool], what: str) -> None:
+    def until(self, condition: Callable[[], bool], what: str, patience_s: float = PATIENCE_S) -> None:
         """As `until`, but fails at once when the command has ended before."""
 
         def met() -> bool:
@@ -100,7 +100,7 @@ class Command:
                 raise AssertionError(f"the command ended before this: {what}\n{self.wait().explain()}")
             return False
 
-        until(met, what)
+        until(met, what, patience_s)
 
     @property
     def stderr(self) -> str:
