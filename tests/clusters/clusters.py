@@ -78,7 +78,16 @@ class Cluster:
     def workers(self) -> list[psutil.Process]:
         """The Python workers of all pools."""
         pools = [psutil.Process(int(path.read_text())) for path in sorted(self.folder.glob("worker-pool-*.pid"))]
-        return [worker for pool in pools for worker in pool.children() if worker.status() != psutil.STATUS_ZOMBIE]
+        return [worker for pool in pools for worker in _living_children(pool)]
+
+    def executors(self) -> list[psutil.Process]:
+        """The executors of the job that runs on Spark."""
+        children = _living_children(psutil.Process(self.pid("worker")))
+        return [child for child in children if any("CoarseGrainedExecutorBackend" in word for word in child.cmdline())]
+
+
+def _living_children(process: psutil.Process) -> list[psutil.Process]:
+    return [child for child in process.children() if child.status() != psutil.STATUS_ZOMBIE]
 
 
 @dataclass(frozen=True)

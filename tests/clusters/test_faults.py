@@ -51,7 +51,7 @@ class Job:
 
     def copied(self) -> set[str]:
         """The keys the ledger holds as copied."""
-        rows = self.ledger.rows(RECORDED, self.scene.bucket)
+        rows = self.ledger.rows(RECORDED, self.scene.bucket) if self.ledger.is_made() else []
         return {row["source_key"] for row in rows}
 
     def is_done(self, run_id: int) -> None:
@@ -96,7 +96,7 @@ def test_a_python_worker_that_is_killed_is_replaced(flink: FlinkCluster, make_jo
     job = make_job(small_objects(200))
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 50)
     run = job.start()
-    run.until(lambda: job.proxy.writes(job.bucket).total() > 50, "the copies are under way")
+    run.until(lambda: job.proxy.writes(job.bucket).total() > 50, "the copies are under way", PATIENCE_S)
 
     killed = {worker.pid for worker in flink.workers()}
     os.kill(min(killed), signal.SIGKILL)
@@ -112,7 +112,7 @@ def test_a_task_manager_that_is_killed_takes_no_part_of_a_large_object_with_it(
     job = make_job([*small_objects(20), WorkObject("large", 38 * MIB)])
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.is_part, 4)
     run = job.start("--flush_interval=0.1")
-    run.until(lambda: len(job.ledger.recorded_parts().get("large", ())) >= 3, "parts are recorded")
+    run.until(lambda: len(job.ledger.recorded_parts().get("large", ())) >= 3, "parts are recorded", PATIENCE_S)
 
     recorded = job.ledger.recorded_parts()["large"]
     os.kill(flink.pid("taskmanager-1"), signal.SIGKILL)
@@ -172,12 +172,11 @@ def test_what_spark_computes_again_is_asked_of_the_ledger_and_not_of_the_source(
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 50)
     # a unit is what an inventory file holds, and more than may be copied before the executor dies
     run = job.start("--flush_interval=0.1", "--small_unit_objects=100")
-    run.until(lambda: len(job.copied()) >= 40, "copies are recorded")
+    run.until(lambda: len(job.copied()) >= 40, "copies are recorded", PATIENCE_S)
 
     proven = job.copied()
-    for process in psutil.Process(spark.pid("worker")).children(recursive=True):
-        if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in process.cmdline():
-            process.kill()
+    [executor] = spark.executors()
+    executor.kill()
     opened.set()
 
     job.ends_well(run)
@@ -206,7 +205,7 @@ def test_a_run_that_is_told_to_stop_ends_what_is_under_way_and_the_next_one_fini
     job = make_job(small_objects(200))
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 20)
     run = job.start("--max_in_flight=8", "--flush_interval=0.1")
-    run.until(lambda: len(job.copied()) >= 10, "copies are recorded")
+    run.until(lambda: len(job.copied()) >= 10, "copies are recorded", PATIENCE_S)
 
     tell(job, run)
     until_stop_is_known(run, job.ledger)
@@ -228,7 +227,9 @@ def test_a_signal_while_a_detached_run_is_submitted_stops_it_on_the_cluster(make
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 0)
     submitting = job.start("--detach", "--max_in_flight=8")
     driver = psutil.Process(submitting.pid)
-    submitting.until(lambda: any(child.name() == "java" for child in driver.children()), "a job server has started")
+    submitting.until(
+        lambda: any(child.name() == "java" for child in driver.children()), "a job server has started", PATIENCE_S
+    )
     submitting.signal_driver(signal.SIGTERM)
 
     submitted = submitting.wait(PATIENCE_S)
