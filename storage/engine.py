@@ -131,6 +131,14 @@ class Engine:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *arguments)
 
+    def is_busy(self) -> bool:
+        """Whether anything is under way, asked from any other thread."""
+
+        async def others() -> bool:
+            return len(asyncio.all_tasks()) > 1
+
+        return self.run(others())
+
     def cancel_all(self, why: Exception) -> None:
         """Cancel every task under way, whose bundles then raise `why`: nothing more may be written."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -41,6 +42,7 @@ from transforms.circuit_breaker import WorkersBreaker, trip
 from transforms.context import JobContext, evidence_grade, kept_digests, store_config, transfer_limits
 from transforms.worker_checks import leaving_word, require_ledger, require_principals, require_version, sides_of
 
+_IDLE_S = 600.0
 _COPIED = frozenset({Status.VERIFIED, Status.COPIED})
 
 
@@ -240,20 +242,47 @@ def make_worker(job: JobContext) -> Worker:
 
 
 class _Shared:
-    """The process's worker. A run with another token closes the one before it."""
+    """The process's worker. A run with another token closes the one before it.
 
-    def __init__(self) -> None:
+    On a cluster it is closed, too, once it has had nothing to do for `idle_s` seconds: where a job that was cancelled
+    left its processes behind, they would hold the run's lease for ever. Whoever asks for it later gets a new one.
+    """
+
+    def __init__(self, idle_s: float = _IDLE_S) -> None:
         self._lock = threading.Lock()
+        self._idle_s = idle_s
         self._worker: Worker | None = None
+        self._used = 0.0
 
     def get(self, job: JobContext, make: Callable[[JobContext], Worker] = make_worker) -> Worker:
         with self._lock:
+            self._used = time.monotonic()
             if self._worker is None or self._worker.job.token != job.token:
                 if self._worker is not None:
                     self._worker.close()
                 self._worker = None
                 self._worker = make(job)
+                if job.config.run.runner in CLUSTER_RUNNERS:
+                    threading.Thread(target=self._watch, args=(self._worker,), name="idle", daemon=True).start()
             return self._worker
+
+    def _watch(self, worker: Worker) -> None:
+        while not self._is_over(worker):
+            time.sleep(self._idle_s / 20)
+
+    def _is_over(self, worker: Worker) -> bool:
+        """Close the worker if it is idle; whether it is closed."""
+        with self._lock:
+            if self._worker is not worker:
+                return True
+            if worker.engine.is_busy():
+                self._used = time.monotonic()
+            if time.monotonic() - self._used < self._idle_s:
+                return False
+            self._worker = None
+            with suppress(S3ferryError):  # its run is over for other reasons
+                worker.close()
+            return True
 
     def close(self) -> None:
         with self._lock:
