@@ -79,12 +79,18 @@ def _cpu_s() -> float:
 class _Loop:
     def __init__(self, work: Work) -> None:
         from awscrt import auth, checksums, http  # noqa: PLC0415
-        from pyreqwest.client import ClientBuilder  # noqa: PLC0415
 
         self._auth, self._http, self._crc64nvme = auth, http, checksums.crc64nvme
         self._credentials = auth.AwsCredentialsProvider.new_static("bench", "bench-secret")
         self._endpoint, self._host = work.endpoint, urlsplit(work.endpoint).netloc
         self._size = work.size
+        # two, as any client has that copies from one endpoint to another
+        self._source, self._destination = self._client(work), self._client(work)
+
+    @staticmethod
+    def _client(work: Work) -> Any:
+        from pyreqwest.client import ClientBuilder  # noqa: PLC0415
+
         builder = (
             ClientBuilder()
             .http1_only()
@@ -100,8 +106,7 @@ class _Loop:
         )
         if work.ca_bundle:
             builder = builder.add_root_certificate_pem(Path(work.ca_bundle).read_bytes())
-        # two, as any client has that copies from one endpoint to another
-        self._source, self._destination = builder.build(), builder.build()
+        return builder.build()
 
     async def copy_from(self, numbers: Iterator[int]) -> None:
         """Copies one object after the other until there are none left."""

@@ -26,9 +26,11 @@ def select(result: Mapping[str, Any], **wanted: Any) -> list[Row]:
 
 
 def start_up(result: Mapping[str, Any], run: Row, field: str) -> float:
-    """`field` of the runs over a few objects that belong to `run`, on average: all else as there."""
-    same = {name: run[name] for name in ("round", "scheme", "latency_ms", "tool", "workers")}
-    return mean(float(idle[field]) for idle in select(result, **same, count=result["few"]))
+    """`field` of the run over a few objects that belongs to `run`: all else as there, or where it failed, any latency."""
+    same = {name: run[name] for name in ("round", "scheme", "tool", "workers")}
+    few = select(result, **same, count=result["few"])
+    here = [idle for idle in few if idle["latency_ms"] == run["latency_ms"]]
+    return mean(float(idle[field]) for idle in here or few)
 
 
 def cpu_ms(result: Mapping[str, Any], run: Row) -> float:

@@ -34,6 +34,8 @@ def claim(conn: Connection, ref: RunRef, objects: Sequence[ObjectRef]) -> set[Ob
 
     The first to ask has a key for the whole run. A second row of the same object shares its claim.
     """
+    if not objects:
+        return set()
     wanted = [
         (storable(one.destination_key), storable(one.bucket), storable(one.key), one.version_id or "")
         for one in objects

@@ -47,7 +47,7 @@ _STATES_BY_WORDS = {
 _REMEDIES = {
     "28": "check the user and password of LEDGER_DSN",
     "3D": "create the database LEDGER_DSN names",
-    "42501": "grant this role the rights on the ledger's tables",
+    "42501": "grant this role the rights on the ledger's tables and functions (again after a migration)",
     "42P01": "run `s3ferry ledger migrate`",
     "42703": "run `s3ferry ledger migrate`",
     "42704": "run `s3ferry ledger migrate`",

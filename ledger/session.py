@@ -107,6 +107,8 @@ class LedgerSession:
         self._rows_lost = False
         self._stop_seen = False
         self._renewing = True
+        self._asked_apart = 0
+        self.used_at = time.monotonic()
         self._next_beat = time.monotonic()
         self._renewed = _lease_clock()
         self._ended = threading.Event()
@@ -144,17 +146,19 @@ class LedgerSession:
             self._buffer.hurry()
             self._changed.notify_all()
 
-    def call(self, work: Callable[[Connection], T]) -> T:
+    def call(self, work: Callable[[Connection], T], *, is_work: bool = True) -> T:
         """`work` in a transaction on the session's connection, on its thread; returns what it returns.
 
         It is repeated after a lost connection, so it must be repeatable, and short: nothing is renewed
         meanwhile, and each statement ends after a third of the TTL (20 s by default). Sees what was durable
-        before. Raises what `work` raises, RunBroken for what the ledger refuses, and what ended the
-        session. What may take longer goes by `call_apart`.
+        before. `is_work` says whether it shows that this process has something to do. Raises what `work` raises,
+        RunBroken for what the ledger refuses, and what ended the session. What may take longer goes by `call_apart`.
         """
         pending: Pending[T] = Pending()
         with self._changed:
             self._refuse_if_ended()
+            if is_work:
+                self.used_at = time.monotonic()
             self._calls.append(_Call(work, pending))
             self._changed.notify_all()
         return pending.result(None)
@@ -169,7 +173,20 @@ class LedgerSession:
             with transaction(conn, statement_timeout_s):
                 return work(conn)
 
-        return repeat(self._dsn, f"run {self._ref.run_id} {self._worker_id}", bounded, self._retry_for_s)
+        with self._changed:
+            self._asked_apart += 1
+        try:
+            return repeat(self._dsn, f"run {self._ref.run_id} {self._worker_id}", bounded, self._retry_for_s)
+        finally:
+            with self._changed:
+                self._asked_apart -= 1
+                self.used_at = time.monotonic()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for the ledger."""
+        with self._changed:
+            return bool(self._asked_apart or self._calls or self._under_way.call or self._under_way.batch)
 
     def require_lease(self) -> None:
         """Raises LeaseLost once the lease was released, or not renewed for half its TTL, else what ended the session.
@@ -216,6 +233,7 @@ class LedgerSession:
         with self._changed:
             self._changed.wait_for(lambda: self._failure is not None or self._closing or self._buffer.has_room())
             self._refuse_if_ended()
+            self.used_at = time.monotonic()
             self._buffer.add(entry)
             self._changed.notify_all()
 

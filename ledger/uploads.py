@@ -145,15 +145,24 @@ def open_before(
     return [_stored(row) for row in rows]
 
 
-def superseded(conn: Connection, ref: RunRef) -> list[StoredUpload]:
-    """The open uploads of the job whose destination key got its object after they were begun. A read."""
+def superseded(conn: Connection, ref: RunRef, destination_endpoint: str) -> list[tuple[StoredUpload, bool]]:
+    """The open uploads of the job at that endpoint whose destination key got its object after they were begun. A read.
+
+    With each, whether that object is of the same state of the source: then the upload may be what it was made of.
+    """
     rows = conn.execute(
-        f"{_SELECT} WHERE job = %s AND state = 'open' AND EXISTS (SELECT FROM objects o WHERE o.job = u.job"
-        " AND o.destination_key = u.destination_key AND o.destination_bucket = u.destination_bucket"
-        " AND o.status IN ('VERIFIED', 'COPIED') AND o.finished_at > u.started_at)",
-        (ref.job,),
+        f"SELECT found.*, (o.source_bucket, o.source_key, o.source_etag, o.size)"  # noqa: S608
+        " = (found.source_bucket, found.source_key, found.source_etag, found.size)"
+        " AND o.source_version IS NOT DISTINCT FROM found.source_version"
+        f" FROM ({_SELECT} WHERE job = %(job)s AND state = 'open' AND destination_endpoint = %(endpoint)s) AS found ("
+        + ", ".join(StoredUpload._fields)
+        + ")"
+        " JOIN objects o ON o.job = %(job)s AND o.destination_key = found.destination_key"
+        " AND o.destination_bucket = found.destination_bucket"
+        " WHERE o.status IN ('VERIFIED', 'COPIED') AND o.finished_at > to_timestamp(found.started_at)",
+        {"job": ref.job, "endpoint": destination_endpoint},
     )
-    return [_stored(row) for row in rows]
+    return [(_stored(tuple(upload)), is_same is True) for *upload, is_same in rows]
 
 
 def known_ids(conn: Connection, place: Place, identity: str) -> set[str]:

@@ -39,11 +39,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve(folder: Path, format: str, objects: Sequence[WorkObject]) -> None:
     """Keeps both servers running, with `objects` in the source, until a signal comes (see `exit_on_signals`)."""
-    with running_stocked(folder, format, objects) as stocked, _told(folder / "environment", stocked) as file:
+    with (
+        suppress(SystemExit),
+        running_stocked(folder, format, objects) as stocked,
+        _told(folder / "environment", stocked) as file,
+    ):
         say(f'In another shell:\n  . {shlex.quote(str(file))}\n  s3ferry run "${{COPY[@]}}"\nCtrl-C ends the servers.')
-        with suppress(SystemExit):
-            while True:
-                signal.pause()
+        while True:
+            signal.pause()
 
 
 @contextmanager

@@ -29,6 +29,8 @@ class Status(Word):
     BAD_ROW = "BAD_ROW"
 
 
+AT_DESTINATION = frozenset({Status.VERIFIED, Status.COPIED})
+"""Statuses of objects that were copied, whether or not that is proven."""
 COUNTED_ONLY = frozenset({Status.SKIPPED, Status.EXCLUDED, Status.DUPLICATE, Status.BAD_ROW})
 """Statuses counted per input file but never inserted row by row into `objects` and `attempts`."""
 

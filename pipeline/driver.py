@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ledger import accounting, claims, destination_rows, leases, queries, runs
 from ledger.accounting import ExpectedFile
-from ledger.connect import Connection
+from ledger.connect import Connection, transaction
 from ledger.digest import seal
 from ledger.leases import RunRef
 from ledger.process import ProcessIdentity, this_process
@@ -54,6 +54,8 @@ from transforms.worker import close_worker
 
 _LOGGER = logging.getLogger("s3ferry")
 
+_ACCOUNTING_S = 3600.0
+"""How long one statement of the accounts may take."""
 _SAMPLE = 100
 """HEADs that tell whether the destination still holds what earlier runs verified."""
 
@@ -134,7 +136,7 @@ class _Run:
             if self._nursery is not None:
                 # whatever they are at, they are gone before the next run may start
                 self._nursery.close()
-            summary = self._account(session, error)
+            summary = self._account(error)
         summary = dataclasses.replace(summary, records_digest=self._seal())
         summary, failure = self._export(summary)
         self._report(summary)
@@ -337,9 +339,14 @@ class _Run:
 
     # account
 
-    def _account(self, session: LedgerSession, error: S3ferryError | None) -> Summary:
-        """Count, reconcile and close the run; repeatable."""
-        return session.call_apart(lambda conn: self._close(conn, error))
+    def _account(self, error: S3ferryError | None) -> Summary:
+        """Count, reconcile and close the run; repeatable. Also where the driver's session was what broke."""
+
+        def close(conn: Connection) -> Summary:
+            with transaction(conn, _ACCOUNTING_S):
+                return self._close(conn, error)
+
+        return repeat(self._dsn, f"run {self._ref.run_id} account", close)
 
     def _close(self, conn: Connection, error: S3ferryError | None) -> Summary:
         counts = tuple(Count(*count) for count in accounting.summary_counts(conn, self._ref.run_id))

@@ -62,6 +62,7 @@ async def complete(
     try:
         return await finish.run(), UploadEnd.COMPLETED
     except TransferError as error:
+        await finish.look_for_upload()
         record = finish.record(status_of(error), error.message)
         return record, await _give_up(steps, upload, error, finish.completed)
 
@@ -193,6 +194,8 @@ class _Completion:
 
     async def look_for_upload(self) -> None:
         """Whether the destination still holds the upload: one that is gone may have been completed before."""
+        if self._touched:
+            return
         try:
             await self._steps.stored_parts(self._upload.source.destination_key, self._upload.upload_id)
         except TransferError:

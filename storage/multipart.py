@@ -140,11 +140,13 @@ class Multipart:
             if found is not None:
                 return found
             await context.requests.take(1)
-            asked = True
             try:
                 return await context.destination.create_upload(self._bucket, ref.destination_key, headers)
-            except OutcomeUnknown as error:
-                raise Transient(error.message) from None
+            except TransferError as error:
+                asked = asked or not error.no_effect
+                if isinstance(error, OutcomeUnknown):
+                    raise Transient(error.message) from None
+                raise
 
         return await repeated(find_or_create, context.limits.attempts)
 
@@ -185,16 +187,21 @@ class Multipart:
     async def abort(self, key: str, upload_id: str) -> None:
         """Abort an upload until the destination no longer lists it; one that is gone already is fine.
 
-        Parts that arrive meanwhile may outlive an abort (API reference, «AbortMultipartUpload»).
+        Parts that arrive meanwhile may outlive an abort (API reference, «AbortMultipartUpload»). Raises Transient
+        where the upload outlives all of them.
         """
         for attempt in range(1, _ABORTS + 1):
             await self.on_thread(lambda: abort_upload(self._control, self._bucket, key, upload_id))
             try:
                 await self.stored_parts(key, upload_id)
-            except TransferError:
+            except (UploadGone, AccessDenied, Refused):
                 # gone, or not to be asked: no more can be done
                 return
-            await asyncio.sleep(pause_s(attempt))
+            if attempt < _ABORTS:
+                await asyncio.sleep(pause_s(attempt))
+        raise Transient(
+            f"destination: upload {upload_id} of {self._bucket}/{key} is still there after {_ABORTS} aborts"
+        )
 
     async def stored_parts(self, key: str, upload_id: str) -> dict[int, tuple[str, int]]:
         """(ETag, size) of each part the destination holds. Raises UploadGone."""

@@ -174,11 +174,14 @@ class _ServerCopy:
         async def copy() -> None:
             self._attempts += 1
             await context.requests.take(1)
-            # the control client repeats it by itself: the last answer does not tell what an earlier sending did
+            try:
+                answer = await self._steps.control(
+                    "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
+                )
+            except TransferError as error:
+                self._touched |= not error.no_effect
+                raise
             self._touched = True
-            answer = await self._steps.control(
-                "CopyObject", "copy_object", key, side=COPY, **copy_source(self._ref, self._pinned.etag), **more
-            )
             self._etag = _etag_of(answer, "CopyObjectResult")
             self._version = answer.get("VersionId")
 

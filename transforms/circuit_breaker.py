@@ -50,7 +50,7 @@ class WorkersBreaker:
                     return
 
     def _look(self) -> bool:
-        sums = self._ledger.call(lambda conn: queries.progress(conn, self._run_id))
+        sums = self._ledger.call(lambda conn: queries.progress(conn, self._run_id), is_work=False)
         if exceeded(self._limit, sums):
             trip(self._ledger, self._run_id)
             return True

@@ -17,7 +17,7 @@ from ledger import queries, uploads
 from ledger.uploads import UploadState
 from model.errors import TransferError
 from model.records import IntegrityRecord, Upload
-from model.status import SizeClass
+from model.status import AT_DESTINATION, SizeClass
 from storage.completion import complete, fail
 from storage.multipart import UploadEnd
 from transforms.assemble_parts import Assembly
@@ -62,6 +62,9 @@ class _CompleteFn(EngineDoFn):
                 with suppress(TransferError):
                     await worker.multipart.abort(upload.source.destination_key, upload.upload_id)
                     await self._close(upload, UploadState.ABORTED)
+            elif row.status in AT_DESTINATION:
+                # what came between its record and this may have been a crash
+                await self._close(upload, UploadState.COMPLETED)
             return settled_record(self._job, row, upload.source, SizeClass.LARGE)
         if assembly.failure is not None:
             record, end = await fail(worker.multipart, upload, assembly.failure, assembly.error, assembly.attempts)

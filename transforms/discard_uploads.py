@@ -8,7 +8,7 @@ from functools import partial
 
 from ledger import uploads
 from ledger.uploads import StoredUpload, UploadState
-from model.errors import TransferError
+from model.errors import LeaseLost, TransferError, UploadGone
 from transforms.worker import Worker
 
 _LOG = logging.getLogger(__name__)
@@ -27,26 +27,39 @@ async def discard_upload(worker: Worker, stored: StoredUpload, kept: str = "") -
     upload_id = stored.upload_id or await unrecorded_upload(worker, stored)
     if upload_id and upload_id != kept:
         await worker.multipart.abort(stored.destination_key, upload_id)
-    await asyncio.to_thread(
-        worker.ledger.call,
-        partial(
-            uploads.close_upload,
-            ref=worker.job.run,
-            identity=stored.identity,
-            upload_id=stored.upload_id,
-            state=UploadState.ABORTED,
-        ),
-    )
+    await _close(worker, stored, UploadState.ABORTED)
 
 
 async def discard_superseded(worker: Worker) -> None:
     """Discard the job's uploads to keys that got their object in another way; what cannot be is told and left."""
-    found = await asyncio.to_thread(worker.ledger.call, partial(uploads.superseded, ref=worker.job.run))
+    endpoint = worker.job.config.destination_endpoint.endpoint_url or ""
+    look = partial(uploads.superseded, ref=worker.job.run, destination_endpoint=endpoint)
+    found = await asyncio.to_thread(worker.ledger.call, look)
 
-    async def one(stored: StoredUpload) -> None:
+    async def one(stored: StoredUpload, is_same: bool) -> None:
         try:
-            await discard_upload(worker, stored)
+            if is_same and stored.upload_id and await _is_gone(worker, stored):
+                # the object that is there was made of it: only its row was not closed
+                await _close(worker, stored, UploadState.COMPLETED)
+            else:
+                await discard_upload(worker, stored)
+        except LeaseLost:
+            # the run has ended, and this is a repetition of its end; another run's lease is found out by what follows
+            return
         except TransferError as error:
             _LOG.warning("%s: the upload stays; `s3ferry sweep` shows and aborts it", error.message)
 
-    await asyncio.gather(*map(one, found))
+    await asyncio.gather(*(one(*each) for each in found))
+
+
+async def _is_gone(worker: Worker, stored: StoredUpload) -> bool:
+    try:
+        await worker.multipart.stored_parts(stored.destination_key, stored.upload_id)
+    except UploadGone:
+        return True
+    return False
+
+
+async def _close(worker: Worker, stored: StoredUpload, state: UploadState) -> None:
+    close = partial(uploads.close_upload, identity=stored.identity, upload_id=stored.upload_id, state=state)
+    await asyncio.to_thread(worker.ledger.call, partial(close, ref=worker.job.run))

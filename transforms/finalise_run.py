@@ -12,13 +12,13 @@ from typing import Any
 
 import apache_beam as beam
 
-from ledger import accounting, leases, queries, runs
+from ledger import accounting, destination_rows, leases, queries, runs
 from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.reconciliation import gap_lines, gap_queries, reconcile
-from model.outcome import Count, ending
+from model.errors import S3ferryError
+from model.outcome import Count, Ending, ending, why_not_whole
 from model.records import Tally
-from options.run import CLUSTER_RUNNERS
 from transforms.context import JobContext
 from transforms.discard_uploads import discard_superseded
 from transforms.read_inventory import input_file
@@ -75,6 +75,8 @@ class _FinaliseFn(WorkerDoFn):
             if self._job.config.verify is None:
                 self.worker.engine.run(discard_superseded(self.worker))
             self.worker.ledger.call_apart(self._close)
+            if self._job.config.run.detach:
+                self._seal()
         yield sum(tally.objects for tally in element if tally.status is None)
 
     def _close(self, conn: Connection) -> None:
@@ -92,17 +94,34 @@ class _FinaliseFn(WorkerDoFn):
             # a driver that is there says it itself
             for line in gap_lines(run.run_id, end.gaps):
                 _LOGGER.error("%s", line)
+        bad_files = accounting.bad_files(conn, run.run_id)
         summary = {
             "counts": [list(count) for count in counts],
             "gaps": [gap._asdict() for gap in end.gaps],
             "gap_queries": gap_queries(run.run_id, end.gaps),
-            "bad_files": accounting.bad_files(conn, run.run_id),
+            "bad_files": bad_files,
             "unadopted_objects": queries.same_but_not_verified(conn, run) if config.verify else None,
+            "extra_objects": self._extra_objects(conn, end, bad_files),
         }
         error = end.error.message if end.error else None
         runs.finish_run(conn, run, end.outcome, int(end.code), summary, error)
-        if config.run.runner in CLUSTER_RUNNERS:
-            # a driver that is there does it when all workers are done
-            seal(conn, run.run_id)
         if config.run.detach:
             leases.release(conn, run)
+
+    def _extra_objects(self, conn: Connection, end: Ending, bad_files: int) -> int | None:
+        """How many objects of the destination no row stands for; None where that was not asked, or cannot be told."""
+        run, verify = self._job.run, self._job.config.verify
+        if verify is None or not verify.is_joined:
+            return None
+        unnamed = accounting.rows_without_key(conn, run.run_id)
+        if why_not_whole(end.code, bad_files, end.gaps, unnamed):
+            return None
+        return destination_rows.extras(conn, run).objects
+
+    def _seal(self) -> None:
+        """As a driver that is there does: apart from the accounts, for a run that is closed stays closed without it."""
+        run_id = self._job.run.run_id
+        try:
+            self.worker.ledger.call_apart(lambda conn: seal(conn, run_id))
+        except S3ferryError as error:
+            _LOGGER.error("no digest of the run's records could be stored, `s3ferry ledger seal %d`: %s", run_id, error)

@@ -1,7 +1,7 @@
 """SkipVerified: objects an earlier run proved, and that have not changed since, end here as SKIPPED.
 
-Where rows of a run may hold several objects for one destination key, the first to come here has it and
-the others end as FAILED: nothing is written over what the run proves.
+Where rows of a run may hold several objects for one destination key, the one that is proven to be there has it,
+else the first to come here, and the others end as FAILED: nothing is written over what the run proves.
 
 One ledger query per batch of about a thousand. An object is skipped when its source row is the one
 that was copied, its destination evidence is the best this endpoint gives (any proof, for an object
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 
@@ -22,7 +22,7 @@ from model.errors import TransferError
 from model.objects import ObjectRef
 from model.records import DeadLetter
 from model.routing import size_class
-from model.status import Status
+from model.status import SizeClass, Status
 from storage.checksums import etag_of
 from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
 from transforms.records import OTHER_OBJECT
@@ -47,6 +47,14 @@ class SkipVerified(beam.PTransform):
         return refs | "Skip" >> beam.ParDo(_SkipFn(self._job)).with_outputs(TALLIES, main="refs")
 
 
+class _Plan(NamedTuple):
+    """What is to become of a batch: to be copied, SKIPPED, or left out."""
+
+    wanted: list[ObjectRef]
+    proven: list[ObjectRef]
+    others: list[ObjectRef]
+
+
 class _SkipFn(WorkerDoFn):
     def start_bundle(self) -> None:
         super().start_bundle()
@@ -55,58 +63,68 @@ class _SkipFn(WorkerDoFn):
 
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
         policy = self._job.config.copy
-        if self._job.manifest.keys_may_meet:
-            element = self._claimed(element)
         if policy.recopy:
-            yield from element
+            plan = _Plan(element, [], [])
         elif policy.retry_failed:
-            yield from self._unfinished(element)
+            plan = self._unfinished(element)
         else:
-            yield from self._not_proven(element)
+            plan = self._not_proven(element)
+        if self._job.manifest.keys_may_meet:
+            plan = self._claimed(plan)
+        for refs, status in ((plan.proven, Status.SKIPPED), (plan.others, Status.EXCLUDED)):
+            for ref in refs:
+                self._end(ref, status)
+        yield from plan.wanted
 
-    def _claimed(self, element: list[ObjectRef]) -> list[ObjectRef]:
-        """Those whose destination key is theirs."""
-        job = self._job
-        late = self.worker.ledger.call(lambda conn: claims.claim(conn, job.run, element))
-        if late:
-            ordered = [ref for ref in element if ref in late]
-            self._tickets.append(self.worker.ledger.write_dead_letters([_letter(job, ref) for ref in ordered]))
-            for ref in ordered:
-                self._end(ref, Status.FAILED)
-        return [ref for ref in element if ref not in late]
-
-    def _unfinished(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
-        """What earlier runs left undone; the others are SKIPPED where proven, else EXCLUDED."""
+    def _unfinished(self, element: list[ObjectRef]) -> _Plan:
+        """What earlier runs left undone is wanted."""
         run, keys = self._job.run, [ref.destination_key for ref in element]
-        kinds = trusted_evidence(self._job), adopted_evidence(self._job)
         unfinished = self.worker.ledger.call(lambda conn: queries.unfinished_before(conn, run, keys))
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, run, keys, *kinds))
+        known, plan = self._verified(element), _Plan([], [], [])
         for ref in element:
             row = known.get(ref.destination_key)
             if ref.destination_key in unfinished:
-                yield ref
+                plan.wanted.append(ref)
             else:
-                self._end(ref, Status.SKIPPED if row is not None and _unchanged(ref, row) else Status.EXCLUDED)
+                (plan.proven if row is not None and _unchanged(ref, row) else plan.others).append(ref)
+        return plan
 
-    def _not_proven(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
-        job, keys = self._job, [ref.destination_key for ref in element]
-        kinds = trusted_evidence(job), adopted_evidence(job)
-        known = self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, *kinds))
+    def _not_proven(self, element: list[ObjectRef]) -> _Plan:
+        job, known = self._job, self._verified(element)
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
         same = {ref for ref, row in claims if _unchanged(ref, row)}
         if same and (job.check_each or any(ref.etag is None for ref in same)):
             looks = [(ref, row) for ref, row in claims if ref in same]
             same = self.worker.engine.run(self._still_there(looks))
-        for ref in element:
-            if ref in same:
-                self._end(ref, Status.SKIPPED)
-            else:
-                yield ref
+        return _Plan([ref for ref in element if ref not in same], [ref for ref in element if ref in same], [])
 
-    def _end(self, ref: ObjectRef, status: Status) -> None:
+    def _verified(self, element: list[ObjectRef]) -> dict[str, queries.VerifiedRow]:
+        job, keys = self._job, [ref.destination_key for ref in element]
+        kinds = trusted_evidence(job), adopted_evidence(job)
+        return self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, *kinds))
+
+    def _claimed(self, plan: _Plan) -> _Plan:
+        """`plan` without the rows whose destination key is another object's; those end as FAILED."""
+        job, rows = self._job, [*plan.proven, *plan.wanted]
+        known = self._verified(plan.wanted)
+        late = {ref for ref in plan.wanted if _is_anothers(ref, known.get(ref.destination_key), job.manifest.buckets)}
+        asking = [ref for ref in rows if ref not in late]
+        late |= self.worker.ledger.call(lambda conn: claims.claim(conn, job.run, asking))
+        if late:
+            ordered = [ref for ref in rows if ref in late]
+            self._tickets.append(self.worker.ledger.write_dead_letters([_letter(job, ref) for ref in ordered]))
+            for ref in ordered:
+                kind = self._end(ref, Status.FAILED)
+                self.worker.engine.soon(self.worker.count, kind, Status.FAILED)
+        proven, wanted = ([ref for ref in refs if ref not in late] for refs in (plan.proven, plan.wanted))
+        return _Plan(wanted, proven, plan.others)
+
+    def _end(self, ref: ObjectRef, status: Status) -> SizeClass:
         kind = size_class(ref.size, boundaries(self._job.config))
         self._tallies.add(ref.file_number, kind, status, 1, ref.size)
-        self.worker.pass_over(1)
+        if status is not Status.FAILED:
+            self.worker.pass_over(1)
+        return kind
 
     def finish_bundle(self) -> Iterator[Any]:
         for ticket in self._tickets:
@@ -143,6 +161,11 @@ class _SkipFn(WorkerDoFn):
         except TransferError:
             return False
         return etag_of(headers) == row.destination_etag
+
+
+def _is_anothers(ref: ObjectRef, row: queries.VerifiedRow | None, buckets: frozenset[str]) -> bool:
+    """Whether the key holds a proven object of another bucket that this run reads an inventory of."""
+    return row is not None and row.source_bucket != ref.bucket and row.source_bucket in buckets
 
 
 def _letter(job: JobContext, ref: ObjectRef) -> DeadLetter:

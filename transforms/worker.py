@@ -21,7 +21,7 @@ from ledger.session import LedgerSession
 from model.errors import LeaseLost, RunBroken, S3ferryError
 from model.outcome import FAILURES, MAX_FAILURES
 from model.records import IntegrityRecord
-from model.status import SizeClass, Status
+from model.status import AT_DESTINATION, SizeClass, Status
 from options.config import JobConfig
 from options.redaction import redactor
 from options.run import CLUSTER_RUNNERS
@@ -43,7 +43,6 @@ from transforms.context import JobContext, evidence_grade, kept_digests, store_c
 from transforms.worker_checks import leaving_word, require_ledger, require_principals, require_version, sides_of
 
 _IDLE_S = 600.0
-_COPIED = frozenset({Status.VERIFIED, Status.COPIED})
 
 
 class Worker:
@@ -55,6 +54,7 @@ class Worker:
         self.job = job
         self.limits = transfer_limits(config, job.workers)
         self.counters: dict[str, int] = {}
+        self.touch()
         self._redact = redactor(os.environ)
         limit = failure_limit(config.run.max_failures) if config.run.max_failures else None
         self._most_failures = limit.rows if limit else None
@@ -133,6 +133,16 @@ class Worker:
             self.engine.close()
             raise RunBroken(f"this worker cannot take work: {error.message}") from None
 
+    def touch(self) -> None:
+        """Something is being done for the run: to be said of what is neither a transfer nor asked of the ledger."""
+        self._used_at = time.monotonic()
+
+    def idle_s(self) -> float:
+        """Seconds since this process last did anything for the run. Not to be asked on the engine's loop."""
+        if self.engine.is_busy() or self.ledger.is_busy:
+            self.touch()
+        return time.monotonic() - max(self._used_at, self.ledger.used_at)
+
     def stop(self, reason: str) -> None:
         """Admit nothing more; what is under way ends."""
         self.engine.soon(self.admission.stop, reason)
@@ -180,7 +190,7 @@ class Worker:
 
     def count_record(self, record: IntegrityRecord) -> None:
         """Count one object that was copied, or tried, in one piece. On the engine's loop only."""
-        if record.status in _COPIED:
+        if record.status in AT_DESTINATION:
             self.count_bytes(record.size_class, record.size)
         self.count(record.size_class, record.status)
 
@@ -194,6 +204,7 @@ class Worker:
 
     def pass_over(self, rows: int) -> None:
         """Count rows that end without a transfer, for the heartbeat."""
+        self.touch()
         self.counters["passed_over"] = self.counters.get("passed_over", 0) + rows
 
     def close(self) -> None:
@@ -252,11 +263,9 @@ class _Shared:
         self._lock = threading.Lock()
         self._idle_s = idle_s
         self._worker: Worker | None = None
-        self._used = 0.0
 
     def get(self, job: JobContext, make: Callable[[JobContext], Worker] = make_worker) -> Worker:
         with self._lock:
-            self._used = time.monotonic()
             if self._worker is None or self._worker.job.token != job.token:
                 if self._worker is not None:
                     self._worker.close()
@@ -264,6 +273,7 @@ class _Shared:
                 self._worker = make(job)
                 if job.config.run.runner in CLUSTER_RUNNERS:
                     threading.Thread(target=self._watch, args=(self._worker,), name="idle", daemon=True).start()
+            self._worker.touch()
             return self._worker
 
     def _watch(self, worker: Worker) -> None:
@@ -275,9 +285,7 @@ class _Shared:
         with self._lock:
             if self._worker is not worker:
                 return True
-            if worker.engine.is_busy():
-                self._used = time.monotonic()
-            if time.monotonic() - self._used < self._idle_s:
+            if worker.idle_s() < self._idle_s:
                 return False
             self._worker = None
             with suppress(S3ferryError):  # its run is over for other reasons

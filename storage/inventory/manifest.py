@@ -66,8 +66,12 @@ class Manifest:
 
         An inventory of one bucket has one current version of a key; other lists name what they like.
         """
-        buckets = {member.source_bucket for member in self.members or (self,)}
-        return len(buckets) > 1 or None in buckets
+        return len(self.buckets) > 1 or any(member.source_bucket is None for member in self.members or (self,))
+
+    @property
+    def buckets(self) -> frozenset[str]:
+        """The buckets it has inventories of."""
+        return frozenset(member.source_bucket for member in self.members or (self,) if member.source_bucket is not None)
 
     def of(self, file_number: int) -> Manifest:
         """The manifest that says how that file is written: this one, or the member the file is of."""

@@ -204,7 +204,7 @@ def test_a_run_that_is_told_to_stop_ends_what_is_under_way_and_the_next_one_fini
 ) -> None:
     job = make_job(small_objects(200))
     job.proxy.rule, opened = gate(lambda request: request.bucket == job.bucket and request.method == "PUT", 20)
-    run = job.start("--max_in_flight=8", "--flush_interval=0.1")
+    run = job.start("--max_in_flight=8", "--flush_interval=0.1", "--idle_timeout=300")
     run.until(lambda: len(job.copied()) >= 10, "copies are recorded", PATIENCE_S)
 
     tell(job, run)

@@ -172,6 +172,7 @@ def test_between_parts(kill: Kill) -> None:
     assert kill.sent() == {"creates": 0, "parts": left, "reads": len(left), "completes": 1}
 
 
+@pytest.mark.nightly  # by the clock
 def test_what_finished_before_the_last_flush_is_not_sent_again(kill: Kill) -> None:
     first, opened = gate(lambda request: request.bucket == kill.target and request.is_part, 3)
     kill.proxy.rule = lambda request: first(request) or held(request, is_it=request.is_complete)

@@ -63,3 +63,27 @@ def test_what_the_ledger_proves_of_a_key_of_both_buckets_is_what_the_destination
         for key, row in ledger.objects().items():
             held = minio.client().get_object(Bucket=target, Key=key)["Body"].read()
             assert (row["status"], row["sha256"]) == ("VERIFIED", hashlib.sha256(held).hexdigest()), key
+
+
+def test_a_proven_object_keeps_its_key_whatever_is_read_first(
+    minio: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    one = stocked(minio, new_bucket(minio), small_objects(5))
+    other = stocked(minio, new_bucket(minio), small_objects(5, size=9 * KIB))
+    target, user = new_bucket(minio), ferry(minio, minio, ledger, "--workers=1")
+    assert user.run(one.inventory(), f"s3://{target}", "--job=both").code == 0
+
+    for again in ("--recopy", "--retry_failed", "--check_destination=sample"):
+        ran = user.run(other.inventory(), f"s3://{target}", "--job=both", f"--manifest={one.inventory()}", again)
+
+        told = {row["source_bucket"] for row in ledger.objects().values() if row["status"] == "VERIFIED"}
+        assert (ran.code, told) == (0 if again == "--retry_failed" else 1, {one.bucket}), ran.explain()
+
+
+def test_a_bucket_that_takes_the_place_of_another_is_copied(minio: S3Server, ferry: MakeFerry, ledger: Ledger) -> None:
+    one = stocked(minio, new_bucket(minio), small_objects(3))
+    other = stocked(minio, new_bucket(minio), small_objects(3, size=9 * KIB))
+    target, user = new_bucket(minio), ferry(minio, minio, ledger, "--workers=1", "--job=moved")
+    assert user.run(one.inventory(), f"s3://{target}").statuses == {"VERIFIED": 3}
+    assert user.run(other.inventory(), f"s3://{target}").statuses == {"VERIFIED": 3}
+    assert {row["source_bucket"] for row in ledger.objects().values()} == {other.bucket}

@@ -18,7 +18,7 @@ from ledger.runs import start_run
 from ledger.uploads import UploadState, adopt_upload, close_upload
 from ledger.writer import write_objects, write_parts
 from model.outcome import RunKind
-from model.records import PartRecord, Tally
+from model.records import PartRecord, SentPart, Tally
 from model.status import DestinationEvidence, SizeClass, SourceEvidence, Status
 from storage.checksums import multipart_etag
 from tests.fixtures.roles import GUIDE, STATEMENTS
@@ -127,7 +127,12 @@ def test_the_ledger_says_what_held_of_a_large_object(ref: RunRef, conn: Connecti
         upload = an_upload(identity=key, destination_key=key, source_etag=source_etag)
         adopt_upload(conn, ref, upload)
         write_parts(
-            conn, ref, [(key, PartRecord(n, 5, md5, md5, "a" * 64, "AAAAAAAAAAA=")) for n, md5 in enumerate(md5s)]
+            conn,
+            ref,
+            [
+                SentPart(key, upload.upload_id, PartRecord(n, 5, md5, md5, "a" * 64, "AAAAAAAAAAA="))
+                for n, md5 in enumerate(md5s)
+            ],
         )
         close_upload(conn, ref, key, upload.upload_id, UploadState.COMPLETED)
     proof = DestinationEvidence.FULL_OBJECT_CRC64NVME
@@ -151,7 +156,7 @@ def test_the_ledger_says_what_held_of_a_large_object(ref: RunRef, conn: Connecti
 def test_an_object_whose_parts_have_no_md5_has_no_etag_to_compare(ref: RunRef, conn: Connection) -> None:
     [query] = re.findall(r"^```sql\n(.*?)^```", EVIDENCE, re.MULTILINE | re.DOTALL)
     adopt_upload(conn, ref, an_upload())
-    write_parts(conn, ref, [("a" * 64, PartRecord(1, 5, "opaque", None, "a" * 64, "AAAAAAAAAAA="))])
+    write_parts(conn, ref, [SentPart("a" * 64, "upload-1", PartRecord(1, 5, "opaque", None, "a" * 64, "AAAAAAAAAAA="))])
     close_upload(conn, ref, "a" * 64, "upload-1", UploadState.COMPLETED)
     write_objects(conn, ref, [a_record(1, destination_key="backup/video.mkv", source_etag="e" * 32)])
 

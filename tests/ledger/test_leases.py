@@ -227,7 +227,7 @@ def test_no_statement_under_a_lease_takes_longer_than_a_third_of_its_ttl(
 def test_statements_under_a_lease_that_was_released_have_the_usual_time(ref: RunRef, conn: Connection) -> None:
     renew(conn, ref, 1)
     release(conn, ref)
-    with fenced(conn, ref):
+    with fenced(conn, ref, after_release=True):
         assert conn.execute("SELECT current_setting('statement_timeout')").fetchone() == ("20s",)
 
 

@@ -69,7 +69,7 @@ def puts(store: SimulatedS3) -> int:
 def test_an_object_is_copied_in_one_request(store: SimulatedS3, copy_whole: CopyWhole) -> None:
     record = copy_whole()
 
-    assert (record.status, record.attempts, puts(store)) == (Status.VERIFIED, 1, 1)
+    assert (record.status, record.attempts, puts(store), record.untouched) == (Status.VERIFIED, 1, 1, False)
     assert record.destination_evidence is DestinationEvidence.STORED_CHECKSUM
     assert store.objects["dst/large"].size == SIZE
 
@@ -79,7 +79,7 @@ def test_a_source_that_changes_after_it_was_looked_at_is_not_copied(store: Simul
 
     record = copy_whole()
 
-    assert (record.status, puts(store)) == (Status.SOURCE_CHANGED, 1)
+    assert (record.status, puts(store), record.untouched) == (Status.SOURCE_CHANGED, 1, True)
     assert "412 PreconditionFailed" in (record.error or "")
     assert "dst/large" not in store.objects
 

@@ -36,8 +36,8 @@ def report(job: JobContext, ledger_dsn: str, monkeypatch: pytest.MonkeyPatch) ->
                 flush_rows=10,
                 flush_bytes=10_000,
                 flush_interval_s=0.1,
-                # a heartbeat every quarter of a second
-                lease_ttl_s=1.5,
+                # a heartbeat every second
+                lease_ttl_s=6.0,
                 worker_id=f"worker-{id(counters)}",
                 on_stop=lambda reason: None,
                 on_lease_lost=lambda: None,

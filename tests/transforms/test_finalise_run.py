@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import apache_beam as beam
 import pytest
@@ -11,6 +12,7 @@ from ledger.accounting import ExpectedFile, InputFile, expect_files, note_bad_fi
 from ledger.connect import connect
 from ledger.digest import records_digest, stored_digest
 from ledger.runs import request_stop, run_status
+from model.errors import RunBroken
 from model.outcome import Gap, GapKind, Outcome
 from model.records import Tally
 from model.status import SizeClass, Status
@@ -29,16 +31,32 @@ def detached(job: JobContext) -> JobContext:
     return dataclasses.replace(job, config=dataclasses.replace(job.config, run=policy))
 
 
-def test_the_last_slice_of_a_cluster_closes_the_run_and_stores_its_digest(job: JobContext, ledger_dsn: str) -> None:
+@pytest.mark.parametrize("detach", [True, False], ids=["detached", "attended"])
+def test_the_last_slice_closes_the_run_and_stores_its_digest_where_no_driver_will(
+    job: JobContext, ledger_dsn: str, detach: bool
+) -> None:
     with in_process() as pipeline:
-        pipeline | beam.Create(TALLIES) | FinaliseRun(job, 0, last=True)
+        pipeline | beam.Create(TALLIES) | FinaliseRun(detached(job) if detach else job, 0, last=True)
 
     with connect(ledger_dsn, "test") as conn:
         assert run_status(conn, job.run.run_id).outcome is Outcome.SUCCEEDED
         digest = stored_digest(conn, job.run.run_id)
-        assert digest == records_digest(conn, job.run.run_id)
-    assert digest is not None
-    assert digest.records == 1
+        assert digest == (records_digest(conn, job.run.run_id) if detach else None)
+
+
+def test_a_run_whose_digest_cannot_be_stored_is_closed_all_the_same(
+    job: JobContext, ledger_dsn: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_room(*_: Any) -> None:
+        raise RunBroken("the ledger's disk is full")
+
+    monkeypatch.setattr("transforms.finalise_run.seal", no_room)
+    with in_process() as pipeline:
+        pipeline | beam.Create(TALLIES) | FinaliseRun(detached(job), 0, last=True)
+
+    with connect(ledger_dsn, "test") as conn:
+        assert run_status(conn, job.run.run_id).outcome is Outcome.SUCCEEDED
+    assert f"s3ferry ledger seal {job.run.run_id}" in caplog.text
 
 
 def test_a_detached_run_frees_its_job(job: JobContext, ledger_dsn: str) -> None:

@@ -5,30 +5,37 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from storage.engine import Engine
 from tests.transforms.examples import a_job
 from transforms.context import JobContext
-from transforms.worker import _Shared
+from transforms.worker import Worker, _Shared, worker_of
 
-IDLE_S = 0.4
+PATIENCE_S = 10
+LONG_S = 100
 
 
-class Idle:
-    """What the process shares of a worker."""
+class Told:
+    """A worker that is idle for as long as the test says."""
 
     def __init__(self, job: JobContext) -> None:
         self.job = job
-        self.engine = Engine()
+        self.idle = 0.0
+        self.touched = 0
         self.closed = threading.Event()
+
+    def touch(self) -> None:
+        self.touched += 1
+
+    def idle_s(self) -> float:
+        return self.idle
 
     def close(self) -> None:
         self.closed.set()
-        self.engine.close()
 
 
 @pytest.fixture
@@ -38,44 +45,58 @@ def on_cluster() -> JobContext:
 
 @pytest.fixture
 def shared() -> Iterator[Any]:
-    process: Any = _Shared(IDLE_S)
+    process: Any = _Shared(idle_s=1.0)
     yield process
     process.close()
 
 
 def test_it_is_closed_once_it_is_idle_and_made_anew_when_it_is_asked_for(shared: Any, on_cluster: JobContext) -> None:
-    first = shared.get(on_cluster, Idle)
-    assert first.closed.wait(10)
-    second = shared.get(on_cluster, Idle)
+    first = shared.get(on_cluster, Told)
+    first.idle = 1.0
+    assert first.closed.wait(PATIENCE_S)
+    second = shared.get(on_cluster, Told)
     assert second is not first
     assert not second.closed.is_set()
 
 
-def test_it_stays_as_long_as_bundles_ask_for_it(shared: Any, on_cluster: JobContext) -> None:
-    worker = shared.get(on_cluster, Idle)
-    for _ in range(8):
-        assert not worker.closed.wait(IDLE_S / 4)
-        assert shared.get(on_cluster, Idle) is worker
-
-
-def test_it_stays_while_a_transfer_is_under_way(shared: Any, on_cluster: JobContext) -> None:
-    worker = shared.get(on_cluster, Idle)
-    bundle = worker.engine.open_bundle()
-    bundle.submit(asyncio.sleep, [3 * IDLE_S])
-    assert not worker.closed.wait(2 * IDLE_S)
-    assert worker.closed.wait(10)
+def test_every_bundle_touches_it(shared: Any, on_cluster: JobContext) -> None:
+    worker = shared.get(on_cluster, Told)
+    worker.idle = 0.9
+    assert shared.get(on_cluster, Told) is worker
+    assert worker.touched == 2
 
 
 def test_on_one_machine_it_lives_as_long_as_its_process(shared: Any, on_cluster: JobContext) -> None:
     run = dataclasses.replace(on_cluster.config.run, runner="DirectRunner")
-    worker = shared.get(dataclasses.replace(on_cluster, config=dataclasses.replace(on_cluster.config, run=run)), Idle)
-    assert not worker.closed.wait(3 * IDLE_S)
+    worker = shared.get(dataclasses.replace(on_cluster, config=dataclasses.replace(on_cluster.config, run=run)), Told)
+    worker.idle = 1.0
+    assert not worker.closed.wait(0.5)
 
 
 def test_a_run_that_follows_is_not_closed_for_the_one_before(shared: Any, on_cluster: JobContext) -> None:
-    first = shared.get(on_cluster, Idle)
+    first = shared.get(on_cluster, Told)
     following = dataclasses.replace(on_cluster, token="another")
-    second = shared.get(following, Idle)
+    second = shared.get(following, Told)
     assert first.closed.is_set()
-    assert shared.get(following, Idle) is second
-    assert not second.closed.is_set()
+    first.idle = 1.0
+    assert not second.closed.wait(0.5)
+
+
+def test_transfers_questions_to_the_ledger_and_rows_passed_over_are_work(job: JobContext) -> None:
+    worker: Worker = worker_of(job)
+    go_on = threading.Event()
+
+    def idle_after(work: Any) -> float:
+        worker._used_at = worker.ledger.used_at = time.monotonic() - LONG_S
+        work()
+        return worker.idle_s()
+
+    async def transfer(_: None) -> None:
+        await asyncio.to_thread(go_on.wait)
+
+    assert idle_after(lambda: None) >= LONG_S
+    assert idle_after(lambda: worker.pass_over(1)) < LONG_S
+    assert idle_after(lambda: worker.ledger.call(lambda conn: None)) < LONG_S
+    assert idle_after(lambda: worker.ledger.call_apart(lambda conn: None)) < LONG_S
+    assert idle_after(lambda: worker.engine.open_bundle().submit(transfer, [None])) < LONG_S
+    go_on.set()

@@ -11,11 +11,13 @@ import apache_beam as beam
 import pytest
 
 from ledger.connect import connect
-from ledger.runs import start_run
+from ledger.leases import release
+from ledger.runs import run_status, start_run
 from ledger.schema import migrate
 from ledger.uploads import StoredUpload, UploadState, adopt_upload, find_upload
 from ledger.writer import write_objects
 from model.objects import ObjectRef
+from model.outcome import Outcome
 from model.records import Upload
 from model.status import Status
 from tests.fixtures.s3 import S3Server
@@ -138,6 +140,41 @@ def test_the_end_of_a_run_discards_an_upload_whose_key_got_its_object_in_another
 
     assert scene.listed() == []
     assert scene.state() is UploadState.ABORTED
+
+
+@pytest.mark.parametrize("end", ["the step that completes", "the end of the run"])
+def test_an_upload_that_became_its_object_before_a_crash_is_closed_as_completed(scene: Scene, end: str) -> None:
+    upload = scene.begin("an upload that is gone")
+    scene.record(source_bucket=scene.bucket, source_key="large", source_etag="0" * 32, size=6 * MIB)
+
+    if end == "the end of the run":
+        finalise(scene)
+    else:
+        with in_process() as pipeline:
+            pipeline | beam.Create([Assembly(upload, (), None, None, 1)]) | CompleteUploads(scene.job)
+
+    assert scene.state() is UploadState.COMPLETED
+
+
+def test_uploads_at_another_endpoint_are_left(scene: Scene) -> None:
+    scene.begin("there", destination_endpoint="https://elsewhere.example")
+    scene.record()
+
+    finalise(scene)
+
+    assert scene.state() is UploadState.OPEN
+
+
+def test_the_end_of_a_run_may_be_repeated_after_its_lease_was_released(scene: Scene) -> None:
+    scene.begin()
+    scene.record()
+    with connect(scene.dsn, "test") as conn:
+        release(conn, scene.job.run)
+
+    finalise(scene)
+
+    with connect(scene.dsn, "test") as conn:
+        assert run_status(conn, scene.job.run.run_id).outcome is not Outcome.RUNNING
 
 
 def test_the_end_of_a_run_discards_an_upload_whose_creation_was_not_recorded(scene: Scene) -> None:
