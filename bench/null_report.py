@@ -26,7 +26,7 @@ def select(result: Mapping[str, Any], **wanted: Any) -> list[Row]:
 
 
 def start_up(result: Mapping[str, Any], run: Row, field: str) -> float:
-    """`field` of the run over a few objects that belongs to `run`: all else as there, or where it failed, any latency."""
+    """`field` of the run over a few objects that belongs to `run`: at its latency, or where that failed, at any."""
     same = {name: run[name] for name in ("round", "scheme", "tool", "workers")}
     few = select(result, **same, count=result["few"])
     here = [idle for idle in few if idle["latency_ms"] == run["latency_ms"]]
