@@ -20,7 +20,7 @@ from typing import Any
 
 from bench.compare import RESULTS, default_work
 from bench.machine import machine, today, versions
-from bench.measure import measure
+from bench.measure import MachineBusy, measure
 from bench.null import INVENTORY, SOURCE, CaseFailed, inventory_of
 from bench.scaling_report import write_scaling
 from bench.servers import Server, built_nullserver, free_port, nullserver, postgres
@@ -36,7 +36,8 @@ _SMALL = 10_000
 _LARGE = 100_000_000
 _TIMES = """
 SELECT EXTRACT(epoch FROM max(attempts.finished_at) - min(attempts.started_at))::float8,
-       EXTRACT(epoch FROM max(attempts.finished_at) - min(runs.started_at))::float8
+       EXTRACT(epoch FROM max(attempts.finished_at) - min(runs.started_at))::float8,
+       EXTRACT(epoch FROM max(attempts.finished_at))::float8
   FROM attempts JOIN runs USING (run_id)
  WHERE run_id = %s AND size_class = 'small' AND attempts.status = 'VERIFIED'
 """
@@ -109,14 +110,15 @@ class Bench:
         job.summary.unlink(missing_ok=True)
         flags = (*self.cluster.flags, f"--max_in_flight={self.in_flight}", f"--parallelism={case.parallelism}")
         call = s3ferry_call(job, flags)
-        usage = measure(call.command, call.environment, folder / "log")
+        with MachineBusy() as machine_busy:
+            usage = measure(call.command, call.environment, folder / "log")
         if usage.exit_code != 0:
             raise CaseFailed(f"{case}: exit code {usage.exit_code}: {(folder / 'log').read_text()[-2000:]}")
         said = json.loads(job.summary.read_text())
         ended = {status: sums["objects"] for status, sums in said["statuses"].items()}
         if ended != {"VERIFIED": case.small + case.large}:
             raise CaseFailed(f"{case}: not all is VERIFIED: {ended}")
-        copying_s, small_done_s = _times(self.cluster.dsn, said["run_id"])
+        copying_s, small_done_s, copied_at = _times(self.cluster.dsn, said["run_id"])
         return {
             "kind": case.kind,
             "parallelism": case.parallelism,
@@ -126,6 +128,7 @@ class Bench:
             "small_copying_s": copying_s,
             "small_done_s": small_done_s,
             "seconds": usage.wall_s,
+            "machine_busy_percent": machine_busy.between(copied_at - copying_s, copied_at),
         }
 
     def _put_inventory(self, case: Case) -> str:
@@ -137,13 +140,14 @@ class Bench:
         return f"s3://{INVENTORY}/{manifest}"
 
 
-def _times(dsn: str, run_id: int) -> tuple[float, float]:
-    """Of the run's small objects: seconds from the first GET to the last answer, and from the run's start to it."""
+def _times(dsn: str, run_id: int) -> tuple[float, float, float]:
+    """Of the run's small objects: seconds from the first GET to the last answer, and from the run's start to it; and
+    when that came, in seconds since the epoch."""
     import psycopg  # noqa: PLC0415 - heavy
 
     with psycopg.connect(dsn) as connection:
-        [(copying_s, done_s)] = connection.execute(_TIMES, (run_id,)).fetchall()
-    return copying_s, done_s
+        [(copying_s, done_s, done_at)] = connection.execute(_TIMES, (run_id,)).fetchall()
+    return copying_s, done_s, done_at
 
 
 def cases(options: argparse.Namespace) -> list[Case]:

@@ -43,11 +43,12 @@ def scaling_table(result: Mapping[str, Any]) -> str:
                 f"{runs[0]['small']:,}",
                 f"{middle(runs, 'objects_per_s'):,.0f}",
                 "" if before is None else f"{by_round(runs, before, 'objects_per_s'):.2f}",
+                f"{middle(runs, 'machine_busy_percent'):.0f} %",
                 f"{middle(runs, 'seconds'):.0f}",
             ]
         )
         before = runs
-    return table(["parallelism", "objects", "objects/s", "times the one before", "whole run s"], rows)
+    return table(["parallelism", "objects", "objects/s", "times the one before", "machine busy", "whole run s"], rows)
 
 
 def mixed_table(result: Mapping[str, Any]) -> str:
@@ -78,7 +79,8 @@ def scaling_text(result: Mapping[str, Any]) -> str:
         f"process for each, {result['in_flight']} objects in flight in each; the server answers each request "
         f"after {result['latency_ms']} ms. Small objects have {result['small_bytes']:,} bytes, large ones "
         f"{result['large_bytes']:,}. Objects/s from the first GET to the last answer; the whole run includes its "
-        "start, the submission and Flink's own stages."
+        "start, the submission and Flink's own stages. How busy the machine is, servers and all, is said of the time "
+        "in which small objects are copied."
     )
     title = header(result, "Parallelism on Flink")
     return f"{title}\n{about}\n\n{scaling_table(result)}\n\n{mixed_table(result)}\n"
