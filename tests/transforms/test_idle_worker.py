@@ -13,7 +13,7 @@ import pytest
 
 from tests.transforms.examples import a_job
 from transforms.context import JobContext
-from transforms.worker import Worker, _Shared, worker_of
+from transforms.worker import _Shared, make_worker
 
 PATIENCE_S = 10
 LONG_S = 100
@@ -83,7 +83,8 @@ def test_a_run_that_follows_is_not_closed_for_the_one_before(shared: Any, on_clu
 
 
 def test_transfers_questions_to_the_ledger_and_rows_passed_over_are_work(job: JobContext) -> None:
-    worker: Worker = worker_of(job)
+    # not the shared one, which is watched, and asking it is work while it lasts
+    worker = make_worker(job)
     go_on = threading.Event()
 
     def idle_after(work: Any) -> float:
@@ -100,3 +101,4 @@ def test_transfers_questions_to_the_ledger_and_rows_passed_over_are_work(job: Jo
     assert idle_after(lambda: worker.ledger.call_apart(lambda conn: None)) < LONG_S
     assert idle_after(lambda: worker.engine.open_bundle().submit(transfer, [None])) < LONG_S
     go_on.set()
+    worker.close()
