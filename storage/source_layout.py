@@ -49,7 +49,11 @@ async def source_layout(context: CopyContext, ref: ObjectRef, etag: str, limits:
         if first is None:
             return _guessed(ref.size, count, limits)
         lengths = await _lengths(asking, ref.size, count, first)
-    except (SourceGone, SourceChanged, Transient):
+    except SourceChanged:
+        # some servers compare the part's own ETag with the object's: whether it has changed, the object itself tells
+        await asking.whole()
+        return _guessed(ref.size, count, limits)
+    except (SourceGone, Transient):
         raise
     except TransferError:
         # a refusal: the server does not know part numbers
@@ -104,6 +108,16 @@ class _Asking:
         self._context = context
         self._ref = ref
         self._etag = etag
+
+    async def whole(self) -> None:
+        """Raises SourceChanged where the object is no longer the one that was pinned."""
+        context, ref = self._context, self._ref
+
+        async def head() -> None:
+            await context.requests.take(1)
+            await context.source.head(ref.bucket, ref.key, etag=self._etag, version=ref.version_id, checksum_mode=False)
+
+        await repeated(head, context.limits.attempts)
 
     async def length(self, number: int, count: int) -> int | None:
         """Bytes of part `number` of `count`; None where the server answers for the whole object instead."""

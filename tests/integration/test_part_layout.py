@@ -76,6 +76,22 @@ def test_a_copy_has_its_sources_etag_whatever_the_parts_were(
     assert set(found.values()) <= {"multipart_etag", "stored_checksum"}
 
 
+def test_a_server_that_compares_a_parts_own_etag_is_not_taken_for_a_source_that_has_changed(
+    moto: S3Server, ferry: MakeFerry, ledger: Ledger
+) -> None:
+    bucket, target = new_bucket(moto), new_bucket(moto)
+    moto.client().create_bucket(Bucket=f"{bucket}-inventory")
+    row = uploaded_by_parts(moto, bucket, "equal", [8 * MIB, 8 * MIB, 3 * MIB])
+    manifest = Scene(moto, bucket, [row]).inventory()
+
+    ran = ferry(moto, moto, ledger, "--medium_up_to=8MiB", "--workers=1").run(
+        manifest, f"s3://{target}", "--part_layout=source"
+    )
+
+    assert (ran.code, ran.statuses) == (0, {"VERIFIED": 1}), ran.explain()
+    assert etags_of(moto, target, ["equal"]) == {"equal": row["e_tag"]}
+
+
 def uploaded_by_aws_cli(server: S3Server, file: Path, bucket: str, key: str, chunk: str) -> None:
     settings = file.with_suffix(".aws")
     settings.write_text(f"[default]\ns3 =\n  multipart_chunksize = {chunk}\n  multipart_threshold = {chunk}\n")
