@@ -167,6 +167,15 @@ def test_awkward_keys_arrive_under_their_own_names(moto: S3Server, bucket: Calla
         assert client.get_object(Bucket=name, Key=key)["Body"].read() == key.encode()
 
 
+def test_a_copy_made_by_the_server_has_the_checksum_asked_for(moto: S3Server, bucket: Callable[..., str]) -> None:
+    client, name = moto.client(), bucket(moto)
+    put = client.put_object(Bucket=name, Key="one", Body=b"bytes", ChecksumAlgorithm="CRC64NVME")
+    source = {"Bucket": name, "Key": "one"}
+    copied = client.copy_object(Bucket=name, Key="two", CopySource=source, ChecksumAlgorithm="CRC64NVME")
+    assert copied["CopyObjectResult"]["ChecksumCRC64NVME"] == put["ChecksumCRC64NVME"]
+    assert client.get_object(Bucket=name, Key="two")["Body"].read() == b"bytes"
+
+
 def test_a_range_is_the_bytes_asked_for_across_parts(moto: S3Server, bucket: Callable[..., str]) -> None:
     name, client = bucket(moto), moto.client()
     parts = [os.urandom(5 * MIB), os.urandom(5 * MIB), os.urandom(100)]
