@@ -7,11 +7,13 @@ from typing import NamedTuple
 
 from psycopg import sql
 
+from ledger import accounting
 from ledger.connect import Connection
 from ledger.leases import RunRef, fenced
 from ledger.queries import key_chunks
 from ledger.rows import text_array
 from ledger.runs import partition
+from model.outcome import Gap, why_not_whole
 
 _EXAMPLES = 3
 
@@ -75,6 +77,13 @@ def extras(conn: Connection, ref: RunRef) -> Extras:
         sql.SQL("SELECT destination_key {} ORDER BY destination_key LIMIT %s").format(among), (_EXAMPLES,)
     ).fetchall()
     return Extras(row[0] if row else 0, tuple(key for (key,) in examples))
+
+
+def seen_extras(conn: Connection, ref: RunRef, code: int, bad_files: int, gaps: Sequence[Gap]) -> Extras | None:
+    """`extras`, of a run that ends with exit code `code`; None where it did not see its whole inventory."""
+    if why_not_whole(code, bad_files, gaps, accounting.rows_without_key(conn, ref.run_id)):
+        return None
+    return extras(conn, ref)
 
 
 def among_extras(run_id: int) -> sql.Composed:

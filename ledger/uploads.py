@@ -80,7 +80,11 @@ _TO_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields if nam
 _AT_PLACE = " AND ".join(f"{name} = %({name})s" for name in Place._fields)
 _FIELDS = StoredUpload._fields[:-2]
 _IS_LIVE = "EXISTS (SELECT FROM leases l WHERE l.job = u.job AND l.expires_at > clock_timestamp())"
-_SELECT = f"SELECT {', '.join(_FIELDS)}, extract(epoch FROM started_at)::float8, state FROM uploads u"  # noqa: S608
+_ROW = ", ".join([*(f"u.{name}" for name in _FIELDS), "extract(epoch FROM u.started_at)::float8", "u.state"])
+_SELECT = f"SELECT {_ROW} FROM uploads u"  # noqa: S608
+_OF_ITS_OBJECT = (
+    "(o.source_bucket, o.source_key, o.source_etag, o.size) = (u.source_bucket, u.source_key, u.source_etag, u.size)"
+)
 _OF_ITS_UPLOAD = "coalesce(p.upload_id, u.upload_id) = u.upload_id"
 _INSERT = (
     f"INSERT INTO uploads AS kept (job, run_id, state, started_at, {', '.join(_FIELDS)})"  # noqa: S608
@@ -151,15 +155,10 @@ def superseded(conn: Connection, ref: RunRef, destination_endpoint: str) -> list
     With each, whether that object is of the same state of the source: then the upload may be what it was made of.
     """
     rows = conn.execute(
-        f"SELECT found.*, (o.source_bucket, o.source_key, o.source_etag, o.size)"  # noqa: S608
-        " = (found.source_bucket, found.source_key, found.source_etag, found.size)"
-        " AND o.source_version IS NOT DISTINCT FROM found.source_version"
-        f" FROM ({_SELECT} WHERE job = %(job)s AND state = 'open' AND destination_endpoint = %(endpoint)s) AS found ("
-        + ", ".join(StoredUpload._fields)
-        + ")"
-        " JOIN objects o ON o.job = %(job)s AND o.destination_key = found.destination_key"
-        " AND o.destination_bucket = found.destination_bucket"
-        " WHERE o.status IN ('VERIFIED', 'COPIED') AND o.finished_at > to_timestamp(found.started_at)",
+        f"SELECT {_ROW}, {_OF_ITS_OBJECT} AND o.source_version IS NOT DISTINCT FROM u.source_version"  # noqa: S608
+        " FROM uploads u JOIN objects o USING (job, destination_bucket, destination_key)"
+        " WHERE job = %(job)s AND u.state = 'open' AND u.destination_endpoint = %(endpoint)s"
+        " AND o.status IN ('VERIFIED', 'COPIED') AND o.finished_at > u.started_at",
         {"job": ref.job, "endpoint": destination_endpoint},
     )
     return [(_stored(tuple(upload)), is_same is True) for *upload, is_same in rows]
@@ -278,10 +277,9 @@ def forget_uploads(conn: Connection, run_id: int) -> None:
     table has the digests of their parts.
     """
     conn.execute(
-        "WITH forgotten AS (DELETE FROM uploads u WHERE run_id = %s AND (state = 'aborted' OR (state = 'completed'"
+        "WITH forgotten AS (DELETE FROM uploads u WHERE run_id = %s AND (state = 'aborted' OR (state = 'completed'"  # noqa: S608
         " AND NOT EXISTS (SELECT FROM objects o WHERE o.job = u.job AND o.destination_key = u.destination_key"
-        " AND (o.source_bucket, o.source_key, o.source_etag, o.size)"
-        " = (u.source_bucket, u.source_key, u.source_etag, u.size)))) RETURNING identity)"
+        f" AND {_OF_ITS_OBJECT}))) RETURNING identity)"
         " DELETE FROM parts USING forgotten WHERE parts.identity = forgotten.identity",
         (run_id,),
     )

@@ -93,7 +93,7 @@ def _isolating(target: _Target, records: Sequence[IntegrityRecord], places: list
 def _bury(target: _Target, records: Sequence[IntegrityRecord], place: int, error: Exception) -> _Outcomes:
     # The first line: PostgreSQL's context lines repeat the row.
     reason = "the ledger cannot store this row: " + storable(str(error)).splitlines()[0]
-    write_dead_letters(target.conn, target.ref, [_dead_letter(records[place], reason)])
+    write_dead_letters(target.conn, target.ref, [DeadLetter.of(records[place], reason)])
     return {place: RowOutcome(Status.FAILED, reason)}
 
 
@@ -141,7 +141,7 @@ def _merge(target: _Target, records: Sequence[IntegrityRecord], places: list[int
     for batch in _rounds(records, places):
         met = upsert(conn, ref, [records[place] for place in batch], merge)
         outcomes.update((place, met[key]) for place in batch if (key := records[place].destination_key) in met)
-    refused = [_dead_letter(records[place], CLAIMED) for place, outcome in outcomes.items() if outcome.reason]
+    refused = [DeadLetter.of(records[place], CLAIMED) for place, outcome in outcomes.items() if outcome.reason]
     if refused:
         _insert_dead_letters(conn, ref, refused)
     return outcomes
@@ -158,11 +158,6 @@ def _rounds(records: Sequence[IntegrityRecord], places: list[int]) -> list[list[
         rounds[seen[key]].append(place)
         seen[key] += 1
     return rounds
-
-
-def _dead_letter(record: IntegrityRecord, reason: str) -> DeadLetter:
-    text = f"{record.source_bucket}/{record.source_key} -> {record.destination_bucket}/{record.destination_key}"
-    return DeadLetter(record.file_number, record.row_number, Status.FAILED, reason, text)
 
 
 def _insert_dead_letters(conn: Connection, ref: RunRef, letters: Sequence[DeadLetter]) -> None:

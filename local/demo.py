@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from local.child import exit_on_signals, run_child
-from local.embedded import JOB, alone, forget, running_stocked, say
-from local.folders import data_folder
+from local.child import run_child
+from local.embedded import JOB, add_flags, in_folder, running_stocked, say
 from local.workload import WorkObject, demonstration
-from model.errors import InvalidInput, S3ferryError
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +31,11 @@ class Demonstration:
 def main(argv: list[str] | None = None) -> int:
     """Runs the demonstration; the job's exit code, 2 when one is running already, 3 when the servers do not start."""
     arguments, flags = _parser().parse_known_args(argv)
-    folder = arguments.data.expanduser().resolve()
-    with exit_on_signals():
-        try:
-            with alone(folder):
-                if arguments.fresh:
-                    forget(folder)
-                return demonstrate(Demonstration(arguments.format, folder, tuple(flags)), demonstration())
-        except S3ferryError as error:
-            print(f"s3ferry: {error}", file=sys.stderr)
-            return 2 if isinstance(error, InvalidInput) else 3
+
+    def work(folder: Path) -> int:
+        return demonstrate(Demonstration(arguments.format, folder, tuple(flags)), demonstration())
+
+    return in_folder(arguments, work)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -52,13 +45,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Runs the whole job on this machine against embedded servers. "
         "Other flags are passed on to `s3ferry run` (see `s3ferry run --help`).",
     )
-    parser.add_argument("--fresh", action="store_true", help="forget what earlier demonstrations left")
-    parser.add_argument(
-        "--format", choices=("csv", "parquet", "orc"), default="csv", help="format of the inventory (default: csv)"
-    )
-    parser.add_argument(
-        "--data", type=Path, default=data_folder() / "demo", metavar="DIR", help="folder that keeps the data"
-    )
+    add_flags(parser, "demo")
     return parser
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import fcntl
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local.child import exit_on_signals
+from local.folders import data_folder
 from local.postgres import running_postgres
 from local.s3_process import running_s3
 from local.stock import DESTINATION, stock
 from local.workload import WorkObject
-from model.errors import InvalidInput
+from model.errors import InvalidInput, S3ferryError
 
 REGION = "us-east-1"
 ACCESS_KEY, SECRET_KEY = "embedded-access-key", "embedded-secret-key"
@@ -88,6 +92,31 @@ def forget(folder: Path) -> None:
     """Removes what the servers left in `folder`, and nothing else. May be repeated."""
     for name in ("s3", "postgres"):
         shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def in_folder(arguments: argparse.Namespace, work: Callable[[Path], int]) -> int:
+    """`work` on the folder of the data, alone there; its exit code, 2 when another is there, 3 without servers."""
+    folder = arguments.data.expanduser().resolve()
+    with exit_on_signals():
+        try:
+            with alone(folder):
+                if arguments.fresh:
+                    forget(folder)
+                return work(folder)
+        except S3ferryError as error:
+            print(f"s3ferry: {error}", file=sys.stderr)
+            return 2 if isinstance(error, InvalidInput) else 3
+
+
+def add_flags(parser: argparse.ArgumentParser, name: str) -> None:
+    """The flags of whoever serves the objects: --fresh, --format, and --data with `name` in the user's data folder."""
+    parser.add_argument("--fresh", action="store_true", help="forget what earlier calls left")
+    parser.add_argument(
+        "--format", choices=("csv", "parquet", "orc"), default="csv", help="format of the inventory (default: csv)"
+    )
+    parser.add_argument(
+        "--data", type=Path, default=data_folder() / name, metavar="DIR", help="folder that keeps the data"
+    )
 
 
 def say(line: str) -> None:

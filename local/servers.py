@@ -14,31 +14,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from local.child import exit_on_signals
-from local.embedded import Stocked, alone, forget, running_stocked, say
-from local.folders import data_folder
+from local.embedded import Stocked, add_flags, in_folder, running_stocked, say
 from local.workload import WorkObject, demonstration
-from model.errors import InvalidInput, S3ferryError
 
 
 def main(argv: list[str] | None = None) -> int:
     """Serves until it is told to stop: 0; 2 when the folder is in use already, 3 when the servers do not start."""
     arguments = parser().parse_args(argv)
-    folder = arguments.data.expanduser().resolve()
-    with exit_on_signals():
-        try:
-            with alone(folder):
-                if arguments.fresh:
-                    forget(folder)
-                serve(folder, arguments.format, demonstration())
-        except S3ferryError as error:
-            print(f"s3ferry: {error}", file=sys.stderr)
-            return 2 if isinstance(error, InvalidInput) else 3
-    return 0
+    return in_folder(arguments, lambda folder: serve(folder, arguments.format, demonstration()))
 
 
-def serve(folder: Path, format: str, objects: Sequence[WorkObject]) -> None:
-    """Keeps both servers running, with `objects` in the source, until a signal comes (see `exit_on_signals`)."""
+def serve(folder: Path, format: str, objects: Sequence[WorkObject]) -> int:
+    """Keeps both servers running, with `objects` in the source, until a signal comes (see `exit_on_signals`): 0."""
     with (
         suppress(SystemExit),
         running_stocked(folder, format, objects) as stocked,
@@ -47,6 +34,7 @@ def serve(folder: Path, format: str, objects: Sequence[WorkObject]) -> None:
         say(f'In another shell:\n  . {shlex.quote(str(file))}\n  s3ferry run "${{COPY[@]}}"\nCtrl-C ends the servers.')
         while True:
             signal.pause()
+    return 0
 
 
 @contextmanager
@@ -67,13 +55,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         description="Keeps an embedded S3 and an embedded PostgreSQL running, with objects and their inventory.",
     )
-    flags.add_argument("--fresh", action="store_true", help="forget what an earlier call left")
-    flags.add_argument(
-        "--format", choices=("csv", "parquet", "orc"), default="csv", help="format of the inventory (default: csv)"
-    )
-    flags.add_argument(
-        "--data", type=Path, default=data_folder() / "servers", metavar="DIR", help="folder that keeps the data"
-    )
+    add_flags(flags, "servers")
     return flags
 
 

@@ -77,6 +77,12 @@ class DeadLetter(NamedTuple):
     reason: str
     text: str
 
+    @classmethod
+    def of(cls, record: IntegrityRecord, reason: str) -> DeadLetter:
+        """That of a row that failed although an object was made of it."""
+        text = f"{record.source_bucket}/{record.source_key} -> {record.destination_bucket}/{record.destination_key}"
+        return cls(record.file_number, record.row_number, Status.FAILED, reason, text)
+
 
 class Tally(NamedTuple):
     """How many rows of one input file ended one way. `status` None counts the rows read."""

@@ -29,7 +29,7 @@ from ledger.runs import RunStart
 from ledger.schema import migrate
 from ledger.session import LedgerSession
 from model.errors import InvalidInput, LeaseLost, LedgerUnavailable, RunBroken, S3ferryError
-from model.outcome import Count, Ending, Exit, RunKind, ending, why_not_whole
+from model.outcome import Count, Ending, Exit, RunKind, ending
 from model.version import VERSION
 from options.config import JobConfig
 from options.values import failure_limit
@@ -51,6 +51,7 @@ from storage.inventory.manifest import Manifest
 from transforms.context import FileSlice, JobContext
 from transforms.read_inventory import clear_spool, input_file
 from transforms.worker import close_worker
+from transforms.worker_checks import static_principals
 
 _LOGGER = logging.getLogger("s3ferry")
 
@@ -230,7 +231,7 @@ class _Run:
         if copies and self._manifest.keys_may_meet:
             session.call(lambda conn: claims.make_room(conn, self._ref))
         slices = self._slices(session)
-        source_principal, destination_principal = self._preflight.static_principals()
+        source_principal, destination_principal = static_principals(self._config)
         job = JobContext(
             config=self._sharing(slices),
             run=self._ref,
@@ -361,14 +362,9 @@ class _Run:
         )
         for line in gap_lines(self._ref.run_id, end.gaps):
             _LOGGER.error("%s", line)
-        summary = self._summary(end, counts, queries.first_start(conn, self._ref.run_id))
-        summary = dataclasses.replace(
-            summary,
-            bad_files=accounting.bad_files(conn, self._ref.run_id),
-            gap_queries=tuple(gap_queries(self._ref.run_id, end.gaps)),
-        )
+        summary = self._summary(conn, end, counts)
         if self._config.verify is not None:
-            summary = self._with_findings(conn, summary)
+            summary = self._with_findings(conn, summary, end)
         runs.finish_run(conn, self._ref, end.outcome, int(end.code), summary.as_dict(), summary.error)
         leases.release(conn, self._ref)
         return summary
@@ -407,13 +403,13 @@ class _Run:
         )
         return with_paths, None
 
-    def _with_findings(self, conn: Connection, summary: Summary) -> Summary:
+    def _with_findings(self, conn: Connection, summary: Summary, end: Ending) -> Summary:
         """The summary of a verification, with what its rows alone do not tell."""
-        unadopted = queries.same_but_not_verified(conn, self._ref)
-        unnamed = accounting.rows_without_key(conn, self._ref.run_id)
-        if not self._is_joined or why_not_whole(summary.exit_code, summary.bad_files, summary.gaps, unnamed):
+        unadopted, found = queries.same_but_not_verified(conn, self._ref), None
+        if self._is_joined:
+            found = destination_rows.seen_extras(conn, self._ref, end.code, summary.bad_files, end.gaps)
+        if found is None:
             return dataclasses.replace(summary, unadopted_objects=unadopted)
-        found = destination_rows.extras(conn, self._ref)
         if found.objects:
             _LOGGER.warning(
                 "%d objects at the destination are not in the source's inventory, such as %s",
@@ -422,11 +418,13 @@ class _Run:
             )
         return dataclasses.replace(summary, unadopted_objects=unadopted, extra_objects=found.objects)
 
-    def _summary(self, end: Ending, counts: tuple[Count, ...], first_start: float | None) -> Summary:
+    def _summary(self, conn: Connection, end: Ending, counts: tuple[Count, ...]) -> Summary:
+        run_id = self._ref.run_id
+        first_start = queries.first_start(conn, run_id)
         seconds = time.monotonic() - self._began
         start_up = seconds if first_start is None else max(0.0, seconds - (time.time() - first_start))
         return Summary(
-            run_id=self._ref.run_id,
+            run_id=run_id,
             job=self._ref.job,
             manifest=self._manifest.uri,
             destination=f"s3://{self._config.destination.bucket}/{self._config.destination.prefix}",
@@ -438,6 +436,8 @@ class _Run:
             rows=sum(count.objects for count in counts),
             counts=counts,
             gaps=end.gaps,
+            gap_queries=tuple(gap_queries(run_id, end.gaps)),
+            bad_files=accounting.bad_files(conn, run_id),
             error=end.error.message if end.error else None,
             kind=_kind(self._config),
         )

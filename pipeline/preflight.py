@@ -21,7 +21,7 @@ from storage.checksums import etag_of
 from storage.client import S3Client
 from storage.config import DESTINATION, Capabilities
 from storage.copier import CopyMode
-from storage.credentials import make_session, static_principal
+from storage.credentials import make_session
 from storage.engine import Engine
 from storage.errors import map_boto
 from storage.inventory.errors import CorruptInventoryFile
@@ -114,12 +114,6 @@ class Preflight:
             return side.role_arn
         credentials = make_session(store_config(side, self._config)).get_credentials()
         return credentials.get_frozen_credentials().access_key if credentials else None
-
-    def static_principals(self) -> tuple[str | None, str | None]:
-        """Who the driver is at source and destination, for workers to compare themselves with."""
-        stores = [store_config(side, self._config) for side in (self._config.source, self._config.destination_endpoint)]
-        source, destination = (static_principal(store, make_session(store)) for store in stores)
-        return source, destination
 
     def capabilities(self, source_bucket: str) -> tuple[Capabilities, Capabilities]:
         """What source and destination can do. Raises RunBroken where one cannot be used at all."""

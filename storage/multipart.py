@@ -64,12 +64,12 @@ class PinnedSource:
 
 async def pinned_source(context: CopyContext, ref: ObjectRef) -> PinnedSource:
     """HEAD the source, archived or not; raises SourceChanged where it is not what the inventory says."""
-    headers = await _head_source(context, ref, etag=ref.etag, version=ref.version_id)
+    headers = await head_source(context, ref, etag=ref.etag, version=ref.version_id)
     require_listed(ref, headers)
     return PinnedSource(etag_of(headers), headers)
 
 
-async def _head_source(
+async def head_source(
     context: CopyContext, ref: ObjectRef, *, etag: str | None = None, version: str | None = None
 ) -> Mapping[str, str]:
     """HEAD the source, of this ETag and version where they are given."""
@@ -117,7 +117,7 @@ class Multipart:
         except SourceChanged:
             if not self._context.rules.copy_changed:
                 raise
-        current = await _head_source(self._context, ref)
+        current = await head_source(self._context, ref)
         ref = ref._replace(etag=current["etag"].strip('"'), size=int(current["content-length"]), version_id=None)
         return ref, await self.pin(ref)
 

@@ -16,6 +16,7 @@ from model.errors import SourceChanged, SourceGone, TransferError, Transient
 from model.objects import ObjectRef
 from model.parts import PartLimits, PartPlan, guessed_part_size, plan_as, plan_equal
 from storage.copier import CopyContext
+from storage.multipart import head_source
 from storage.retry import repeated
 
 _PARTS_IN_ETAG = re.compile(r"[0-9a-f]{32}-([1-9][0-9]{0,4})\Z")
@@ -51,7 +52,7 @@ async def source_layout(context: CopyContext, ref: ObjectRef, etag: str, limits:
         lengths = await _lengths(asking, ref.size, count, first)
     except SourceChanged:
         # some servers compare the part's own ETag with the object's: whether it has changed, the object itself tells
-        await asking.whole()
+        await head_source(context, ref, etag=etag, version=ref.version_id)
         return _guessed(ref.size, count, limits)
     except (SourceGone, Transient):
         raise
@@ -108,16 +109,6 @@ class _Asking:
         self._context = context
         self._ref = ref
         self._etag = etag
-
-    async def whole(self) -> None:
-        """Raises SourceChanged where the object is no longer the one that was pinned."""
-        context, ref = self._context, self._ref
-
-        async def head() -> None:
-            await context.requests.take(1)
-            await context.source.head(ref.bucket, ref.key, etag=self._etag, version=ref.version_id, checksum_mode=False)
-
-        await repeated(head, context.limits.attempts)
 
     async def length(self, number: int, count: int) -> int | None:
         """Bytes of part `number` of `count`; None where the server answers for the whole object instead."""

@@ -17,7 +17,7 @@ from ledger.connect import Connection
 from ledger.digest import seal
 from ledger.reconciliation import gap_lines, gap_queries, reconcile
 from model.errors import S3ferryError
-from model.outcome import Count, Ending, ending, why_not_whole
+from model.outcome import Count, ending
 from model.records import Tally
 from transforms.context import JobContext
 from transforms.discard_uploads import discard_superseded
@@ -95,28 +95,21 @@ class _FinaliseFn(WorkerDoFn):
             for line in gap_lines(run.run_id, end.gaps):
                 _LOGGER.error("%s", line)
         bad_files = accounting.bad_files(conn, run.run_id)
+        verify, extras = config.verify, None
+        if verify is not None and verify.is_joined:
+            extras = destination_rows.seen_extras(conn, run, end.code, bad_files, end.gaps)
         summary = {
             "counts": [list(count) for count in counts],
             "gaps": [gap._asdict() for gap in end.gaps],
             "gap_queries": gap_queries(run.run_id, end.gaps),
             "bad_files": bad_files,
-            "unadopted_objects": queries.same_but_not_verified(conn, run) if config.verify else None,
-            "extra_objects": self._extra_objects(conn, end, bad_files),
+            "unadopted_objects": queries.same_but_not_verified(conn, run) if verify else None,
+            "extra_objects": extras.objects if extras else None,
         }
         error = end.error.message if end.error else None
         runs.finish_run(conn, run, end.outcome, int(end.code), summary, error)
         if config.run.detach:
             leases.release(conn, run)
-
-    def _extra_objects(self, conn: Connection, end: Ending, bad_files: int) -> int | None:
-        """How many objects of the destination no row stands for; None where that was not asked, or cannot be told."""
-        run, verify = self._job.run, self._job.config.verify
-        if verify is None or not verify.is_joined:
-            return None
-        unnamed = accounting.rows_without_key(conn, run.run_id)
-        if why_not_whole(end.code, bad_files, end.gaps, unnamed):
-            return None
-        return destination_rows.extras(conn, run).objects
 
     def _seal(self) -> None:
         """As a driver that is there does: apart from the accounts, for a run that is closed stays closed without it."""

@@ -25,7 +25,7 @@ from model.routing import size_class
 from model.status import SizeClass, Status
 from storage.checksums import etag_of
 from transforms.context import JobContext, adopted_evidence, boundaries, trusted_evidence
-from transforms.records import OTHER_OBJECT
+from transforms.records import OTHER_OBJECT, unread_record
 from transforms.tallies import TALLIES, TallyBook
 from transforms.worker_dofn import WorkerDoFn
 
@@ -47,6 +47,10 @@ class SkipVerified(beam.PTransform):
         return refs | "Skip" >> beam.ParDo(_SkipFn(self._job)).with_outputs(TALLIES, main="refs")
 
 
+_Known = dict[str, queries.VerifiedRow]
+"""What earlier runs proved, by destination key."""
+
+
 class _Plan(NamedTuple):
     """What is to become of a batch: to be copied, SKIPPED, or left out."""
 
@@ -62,25 +66,26 @@ class _SkipFn(WorkerDoFn):
         self._tickets: list[Any] = []
 
     def process(self, element: list[ObjectRef]) -> Iterator[ObjectRef]:
-        policy = self._job.config.copy
+        policy, keys_may_meet = self._job.config.copy, self._job.manifest.keys_may_meet
+        known = self._verified(element) if keys_may_meet or not policy.recopy else {}
         if policy.recopy:
             plan = _Plan(element, [], [])
         elif policy.retry_failed:
-            plan = self._unfinished(element)
+            plan = self._unfinished(element, known)
         else:
-            plan = self._not_proven(element)
-        if self._job.manifest.keys_may_meet:
-            plan = self._claimed(plan)
+            plan = self._not_proven(element, known)
+        if keys_may_meet:
+            plan = self._claimed(plan, known)
         for refs, status in ((plan.proven, Status.SKIPPED), (plan.others, Status.EXCLUDED)):
             for ref in refs:
                 self._end(ref, status)
         yield from plan.wanted
 
-    def _unfinished(self, element: list[ObjectRef]) -> _Plan:
+    def _unfinished(self, element: list[ObjectRef], known: _Known) -> _Plan:
         """What earlier runs left undone is wanted."""
         run, keys = self._job.run, [ref.destination_key for ref in element]
         unfinished = self.worker.ledger.call(lambda conn: queries.unfinished_before(conn, run, keys))
-        known, plan = self._verified(element), _Plan([], [], [])
+        plan = _Plan([], [], [])
         for ref in element:
             row = known.get(ref.destination_key)
             if ref.destination_key in unfinished:
@@ -89,8 +94,8 @@ class _SkipFn(WorkerDoFn):
                 (plan.proven if row is not None and _unchanged(ref, row) else plan.others).append(ref)
         return plan
 
-    def _not_proven(self, element: list[ObjectRef]) -> _Plan:
-        job, known = self._job, self._verified(element)
+    def _not_proven(self, element: list[ObjectRef], known: _Known) -> _Plan:
+        job = self._job
         claims = [(ref, known[ref.destination_key]) for ref in element if ref.destination_key in known]
         same = {ref for ref, row in claims if _unchanged(ref, row)}
         if same and (job.check_each or any(ref.etag is None for ref in same)):
@@ -98,15 +103,14 @@ class _SkipFn(WorkerDoFn):
             same = self.worker.engine.run(self._still_there(looks))
         return _Plan([ref for ref in element if ref not in same], [ref for ref in element if ref in same], [])
 
-    def _verified(self, element: list[ObjectRef]) -> dict[str, queries.VerifiedRow]:
+    def _verified(self, element: list[ObjectRef]) -> _Known:
         job, keys = self._job, [ref.destination_key for ref in element]
         kinds = trusted_evidence(job), adopted_evidence(job)
         return self.worker.ledger.call(lambda conn: queries.verified_before(conn, job.run, keys, *kinds))
 
-    def _claimed(self, plan: _Plan) -> _Plan:
+    def _claimed(self, plan: _Plan, known: _Known) -> _Plan:
         """`plan` without the rows whose destination key is another object's; those end as FAILED."""
         job, rows = self._job, [*plan.proven, *plan.wanted]
-        known = self._verified(plan.wanted)
         late = {ref for ref in plan.wanted if _is_anothers(ref, known.get(ref.destination_key), job.manifest.buckets)}
         asking = [ref for ref in rows if ref not in late]
         late |= self.worker.ledger.call(lambda conn: claims.claim(conn, job.run, asking))
@@ -169,8 +173,8 @@ def _is_anothers(ref: ObjectRef, row: queries.VerifiedRow | None, buckets: froze
 
 
 def _letter(job: JobContext, ref: ObjectRef) -> DeadLetter:
-    text = f"{ref.bucket}/{ref.key} -> {job.config.destination.bucket}/{ref.destination_key}"
-    return DeadLetter(ref.file_number, ref.row_number, Status.FAILED, OTHER_OBJECT, text)
+    kind = size_class(ref.size, boundaries(job.config))
+    return DeadLetter.of(unread_record(job, ref, kind, Status.FAILED, OTHER_OBJECT), OTHER_OBJECT)
 
 
 def _unchanged(ref: ObjectRef, row: queries.VerifiedRow) -> bool:

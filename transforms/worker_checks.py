@@ -18,6 +18,7 @@ from ledger.leases import RunRef
 from ledger.retry import RETRY_FOR_S, repeat
 from model.errors import RunBroken
 from model.version import VERSION
+from options.config import JobConfig
 from storage.credentials import make_session, static_principal
 from transforms.context import JobContext, store_config
 
@@ -45,10 +46,15 @@ class Side(NamedTuple):
 
 def sides_of(job: JobContext) -> tuple[Side, Side]:
     """Source and destination. Raises RunBroken where this process has no credentials."""
-    config = job.config
+    source, destination = static_principals(job.config)
+    return Side("source", job.source_principal, source), Side("destination", job.destination_principal, destination)
+
+
+def static_principals(config: JobConfig) -> tuple[str | None, str | None]:
+    """Who this process is at source and destination, as in `static_principal`. Raises RunBroken without credentials."""
     stores = [store_config(side, config) for side in (config.source, config.destination_endpoint)]
     source, destination = (static_principal(store, make_session(store)) for store in stores)
-    return Side("source", job.source_principal, source), Side("destination", job.destination_principal, destination)
+    return source, destination
 
 
 def require_version(version: str) -> None:

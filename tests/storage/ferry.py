@@ -27,8 +27,7 @@ from storage.limits import EndpointLimit, Rate
 from storage.multipart import CONTROL_THREADS, Multipart, UploadEnd
 from storage.part_copy import copy_part
 from storage.signing import Signer
-from storage.transport_verbatim import VerbatimTransport
-from storage.transports import VERBATIM, make_transport
+from storage.transports import make_transports
 from tests.fixtures.s3 import S3Server
 
 PART = 5 * 1024 * 1024
@@ -83,15 +82,12 @@ class Ferry:
         session = make_session(store, server.environment(side.upper()))
         control = make_control_client(store, session)
         self._stores[id(control)] = store, server.environment(side.upper())
-        timeouts: dict[str, Any] = {"connect_timeout_s": timeout_s, "idle_timeout_s": timeout_s}
-        fast = make_transport(store.transport, **timeouts)
         limit = EndpointLimit(64)
         client = S3Client(
             store,
             control.meta.endpoint_url,
             Signer(session, region_of(store, session, {}), side),
-            fast,
-            fast if store.transport in VERBATIM else VerbatimTransport(**timeouts),
+            *make_transports(store),
             limit,
         )
         return Endpoint(client, control, limit)

@@ -12,12 +12,12 @@ from ledger.connect import connect
 from ledger.runs import run_status, start_run
 from ledger.schema import migrate
 from ledger.writer import write_objects
-from storage.credentials import make_session, static_principal
 from tests.fixtures.s3 import S3Server
 from tests.ledger.examples import a_record, a_run
 from tests.transforms.examples import a_job
-from transforms.context import JobContext, store_config
+from transforms.context import JobContext
 from transforms.worker import close_worker
+from transforms.worker_checks import static_principals
 
 
 @pytest.fixture
@@ -36,14 +36,13 @@ def job(
         started_at = run_status(conn, ref.run_id).started_at.astimezone(UTC)
     endpoints = [f"--{side}_endpoint_url={minio.endpoint_url}" for side in ("source", "destination")]
     made = a_job("--runner=FlinkRunner", f"--destination=s3://{bucket(minio)}", *endpoints)
-    store = store_config(made.config.source, made.config)
-    principal = static_principal(store, make_session(store))
+    source, destination = static_principals(made.config)
     yield dataclasses.replace(
         made,
         run=ref,
         source_bucket=made.config.destination.bucket,
         started_at=started_at,
-        source_principal=principal,
-        destination_principal=principal,
+        source_principal=source,
+        destination_principal=destination,
     )
     close_worker()
